@@ -1,0 +1,39 @@
+"""goldfish: how far back can a recurrent network remember, and why does it forget?
+
+>>> import goldfish
+>>> recurrent = goldfish.Recurrent("lstm", input_size=3, hidden_size=32, replicas=4)   # (4, B, T, 3) → (4, B, T, 32)
+>>> outcomes = goldfish.train([goldfish.resolve({"cell": "lstm", "init": "chrono", "task": "recall"})])
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# MKL chooses its code path by memory alignment unless told not to; runs must not depend on the pack they are in.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+
+if TYPE_CHECKING:
+    from goldfish.config import resolve as resolve
+    from goldfish.probes.gradient_flow import gradient_flow as gradient_flow
+    from goldfish.recurrent import Recurrent as Recurrent
+    from goldfish.training.train import train as train
+
+__version__ = "0.1.0"
+__all__ = ["Recurrent", "gradient_flow", "resolve", "train"]
+
+_HOMES = {
+    "Recurrent": "goldfish.recurrent",
+    "gradient_flow": "goldfish.probes.gradient_flow",
+    "resolve": "goldfish.config",
+    "train": "goldfish.training.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: `goldfish --help` must not import torch."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'goldfish' has no attribute '{name}'")

@@ -1,0 +1,84 @@
+"""What every cell shares. A new cell needs only `step`: the eager engine runs and measures it.
+
+Shapes: R replicas, B sequences, H hidden units, G gates, D inputs. Weights are laid out as in torch.nn, with a leading
+replica axis: weight_ih (R, G·H, D), weight_hh (R, G·H, H), bias_ih and bias_hh (R, G·H).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+State = tuple[Tensor, ...]  # one tensor (R, B, H) for each name in `Cell.states`, h first
+Carry = tuple[Tensor | None, ...]  # one for each state; None where nothing passes by W_hh
+
+
+class Cell(ABC):
+    """One step of a recurrent network: (W_ih x_t + b_ih, state at t-1) → state at t."""
+
+    gates: ClassVar[tuple[str, ...]] = ("h",)
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    nonlinearity: str = "tanh"
+
+    def __init__(self, *, hidden_size: int, num_layers: int) -> None:
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+
+    @abstractmethod
+    def step(self, wx: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor) -> State:
+        """One differentiable step.
+
+        Args:
+            wx: W_ih x_t + b_ih, (R, B, G·H).
+            state: the state at t-1, each (R, B, H).
+            weight_hh: (R, G·H, H).
+            bias_hh: (R, G·H).
+        """
+
+
+class HandDerivedCell(Cell):
+    """A cell that also has its step in place and its adjoint by hand, for the stepwise engine.
+
+    `gates` below is (…, G·H): it holds W_ih x_t + b_ih on entry and the gates' activations afterwards. `saved` are the
+    further buffers the backward pass needs, name → width in units of H; "h" among them where h is not `gates` itself.
+    Every method is elementwise over leading axes but for the one product with W_hh.
+    """
+
+    saved: ClassVar[dict[str, int]] = {}
+    folds_bias: ClassVar[bool] = True  # b_hh may be added to b_ih beforehand (not in the GRU: r scales it)
+
+    @abstractmethod
+    def step_in_place(
+        self, gates: Tensor, state: State, weight_hh_t: Tensor, bias_hh: Tensor, out: dict[str, Tensor]
+    ) -> State:
+        """Run one step, writing into `gates` and `out`; return the state at t as views of them.
+
+        `weight_hh_t` is W_hhᵀ (R, H, G·H).
+        """
+
+    @abstractmethod
+    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """The elementwise derivatives that the adjoint recursion multiplies by; `state` is the one at t-1."""
+
+    @abstractmethod
+    def adjoint_step(
+        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+    ) -> tuple[Carry, dict[str, Tensor]]:
+        """One step of the adjoint recursion, backwards in time.
+
+        Args:
+            local: `local_derivatives` of this step.
+            dh: total dL/dh_t, (R, B, H).
+            carry: for every state, the part of its adjoint that came from t+1 elementwise, not through W_hh; h's is
+                already in `dh`; c's is ∂L/∂c_t at fixed h_t.
+            dgates: receives dL/d(W_hh h_{t-1} + …), (R, B, G·H).
+
+        Returns:
+            The carry for t-1, and the total adjoints of the states other than h.
+        """
+
+    def input_adjoint(self, local: tuple[Tensor, ...], dh: Tensor, dgates: Tensor) -> Tensor:
+        """dL/d(W_ih x_t + b_ih), (…, G·H): the same as `dgates`, unless a gate acts between the two products."""
+        return dgates

@@ -1,0 +1,63 @@
+"""The vanilla recurrent network (Elman 1990)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from goldfish.bounds import at_least
+from goldfish.cells.base import Carry, HandDerivedCell, State
+
+
+class RNN(HandDerivedCell):
+    """Vanilla RNN: h_t = φ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), as torch.nn.RNN; φ may also be the identity.
+
+    Adjoint, with a_t the pre-activation: dL/da_t = φ'(a_t) · dL/dh_t and
+    dL/dh_{t-1} = direct_{t-1} + W_hhᵀ dL/da_t (Pascanu, Mikolov, Bengio 2013, eq. 5).
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: Annotated[int, at_least(1)] = 32,
+        num_layers: Annotated[int, at_least(1)] = 1,
+        nonlinearity: Literal["tanh", "relu", "identity"] = "tanh",
+    ) -> None:
+        super().__init__(hidden_size=hidden_size, num_layers=num_layers)
+        self.nonlinearity = nonlinearity
+
+    def step(self, wx: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor) -> State:
+        """See Cell.step."""
+        (h,) = state
+        return (self._activate(wx + torch.baddbmm(bias_hh.unsqueeze(1), h, weight_hh.mT)),)
+
+    def _activate(self, a: Tensor) -> Tensor:
+        if self.nonlinearity == "tanh":
+            return torch.tanh(a)
+        return torch.relu(a) if self.nonlinearity == "relu" else a
+
+    def step_in_place(
+        self, gates: Tensor, state: State, weight_hh_t: Tensor, bias_hh: Tensor, out: dict[str, Tensor]
+    ) -> State:
+        """See HandDerivedCell.step_in_place; h_t is `gates` itself."""
+        gates.baddbmm_(state[0], weight_hh_t)
+        if self.nonlinearity == "tanh":
+            gates.tanh_()
+        elif self.nonlinearity == "relu":
+            gates.relu_()
+        return (gates,)
+
+    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """φ'(a_t), read off h_t."""
+        if self.nonlinearity == "tanh":
+            return (1 - gates * gates,)
+        return ((gates > 0).to(gates.dtype) if self.nonlinearity == "relu" else torch.ones_like(gates),)
+
+    def adjoint_step(
+        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+    ) -> tuple[Carry, dict[str, Tensor]]:
+        """dL/da_t = φ'(a_t) dL/dh_t; nothing passes by W_hh."""
+        torch.mul(dh, local[0], out=dgates)
+        return (None,), {}

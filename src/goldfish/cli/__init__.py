@@ -1,0 +1,26 @@
+"""The command line: `goldfish train | reproduce | figures | export | status | ui`.
+
+Bad input is answered in one line on stderr and exit code 2, without importing torch and before anything is written;
+a failed run gives exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from goldfish.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code. `arguments` are those after the program's name."""
+    from goldfish.cli import commands
+
+    try:
+        return commands.run(list(sys.argv[1:] if arguments is None else arguments))
+    except ConfigError as error:
+        print(f"goldfish: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("goldfish: interrupted; what is finished is recorded, the same command goes on", file=sys.stderr)
+        return 130

@@ -1,0 +1,121 @@
+"""`goldfish train`: Hydra's command line around one run, or around a sweep of runs with -m.
+
+Hydra composes and expands; everything is checked before anything starts, and training never sees Hydra.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from goldfish.cli.options import parsed
+from goldfish.config import resolve
+from goldfish.errors import ConfigError
+from goldfish.sweep import compose, overrides
+from goldfish.sweep.compose import Composer
+from goldfish.sweep.launch import FailedRunsError, launch
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Do what `goldfish train` is told. Raises ConfigError for bad input, FailedRunsError when a run failed."""
+    parser = get_args_parser()
+    args = parsed(parser, arguments)
+    _check_options(args)
+    config_name = args.config_name or compose.CONFIG_NAME
+    if args.shell_completion or args.info or args.hydra_help:
+        compose.search_path(args.config_path, args.config_dir)
+        _ask_hydra(parser, args, config_name)
+        return
+    with _hydra(args) as hydra:
+        composer = Composer(hydra.config_loader, config_name)
+        composer.hydra, own = overrides.split(args.overrides, composer.options)
+        if args.multirun or composer.master().hydra.mode is RunMode.MULTIRUN:
+            _sweep(hydra, composer, own)
+            return
+        composer.config([overrides.single(override, composer.options) for override in own])
+        if not (args.help or args.cfg):
+            _single(hydra, config_name, args.overrides)
+            return
+    _ask_hydra(parser, args, config_name)
+
+
+def job(values: DictConfig) -> None:
+    """Train the one run that Hydra composed: alone, or as a job of joblib's or submitit's launcher."""
+    container = OmegaConf.to_container(values, resolve=True)
+    assert isinstance(container, dict)
+    launcher = HydraConfig.get().launcher
+    rerun = launcher.rerun if "rerun" in launcher else "missing"
+    launch([resolve({str(key): value for key, value in container.items()})], rerun=rerun, workers=1)
+
+
+def _quiet_job(values: DictConfig) -> ConfigError | FailedRunsError | None:
+    """`job`, whose errors are returned: Hydra would print a line of its own before raising them again."""
+    try:
+        job(values)
+    except (ConfigError, FailedRunsError) as error:
+        return error
+    return None
+
+
+def _single(hydra: Hydra, config_name: str, lines: Sequence[str]) -> None:
+    error = hydra.run(config_name, _quiet_job, [*lines, "hydra.mode=RUN"]).return_value
+    if error is not None:
+        raise error
+
+
+def _sweep(hydra: Hydra, composer: Composer, own: Sequence[Override]) -> None:
+    """Let Hydra run the sweeper. A fixed value goes as a sweep of one: its key may belong to a choice that is swept."""
+    lines = [*composer.hydra, "hydra.mode=MULTIRUN"]
+    for override in own:
+        if override.is_sweep_override() or overrides.is_choice(override, composer.options):
+            lines.append(str(override.input_line))
+        else:
+            setting = overrides.single(override, composer.options)
+            lines.append(f"{setting.prefix}{setting.key}=choice({setting.text or repr('')})")
+    try:
+        hydra.multirun(composer.config_name, job, lines)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(compose.one_line(error)) from error
+
+
+@contextmanager
+def _hydra(args: argparse.Namespace) -> Iterator[Hydra]:
+    path = compose.search_path(args.config_path, args.config_dir)
+    try:
+        yield Hydra.create_main_hydra2("goldfish", path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _ask_hydra(parser: argparse.ArgumentParser, args: argparse.Namespace, config_name: str) -> None:
+    """--help, --cfg, --info and -sc are Hydra's to answer."""
+    folder = args.config_path or str(compose.conf_folder())
+    _run_hydra(args, parser, job, config_path=folder, config_name=config_name)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    modes = {
+        "--run": args.run,
+        "--multirun": args.multirun,
+        "--cfg": args.cfg,
+        "--info": args.info,
+        "--shell-completion": args.shell_completion,
+    }
+    chosen = [flag for flag, given in modes.items() if given]
+    if len(chosen) > 1:
+        raise ConfigError(f"{chosen[1]}: cannot go with {chosen[0]}")
+    if args.resolve and not (args.cfg or args.help):
+        raise ConfigError("--resolve: goes with --cfg or --help only")
+    if args.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun: not supported; say the same overrides again")

@@ -1,0 +1,94 @@
+"""The configuration of one run: plain nested dictionaries, filled with defaults and checked against the signatures.
+
+    {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …},
+     trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
+
+Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the command line and the sweeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from goldfish import registry, signatures
+from goldfish.errors import ConfigError, nearest
+from goldfish.signatures import Parameter
+
+CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam"}
+_SETTINGS = Path(__file__).with_name("settings.py")
+Config = dict[str, Any]
+
+
+def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
+    """The keys below `group`: of the chosen thing for cell, init, task and optimizer, else of trainer or tracking."""
+    if group in CHOICES:
+        return registry.signature(group, name or CHOICES[group]).parameters
+    return signatures.read(_SETTINGS, group).parameters
+
+
+def top_level() -> dict[str, Parameter]:
+    """The keys outside any group: seed and engine."""
+    return signatures.read(_SETTINGS, "run").parameters
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """Return the complete configuration of a run.
+
+    `values` may leave out whatever has a default; a group may be given as its name alone (`cell="lstm"`).
+    Raises ConfigError for an unknown key or choice, a wrong type, a value out of range, or things that do not fit together.
+    """
+    groups = [*CHOICES, "trainer", "tracking"]
+    loose = top_level()
+    for key in values:
+        if key not in groups and key not in loose:
+            raise ConfigError(f"{key}={values[key]}: unknown key; {nearest(key, [*groups, *loose])}")
+    resolved: Config = {group: _group(group, values.get(group, {})) for group in groups}
+    resolved |= {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
+    _check_together(resolved)
+    return resolved
+
+
+def _group(group: str, given: Any) -> Config:
+    chosen = {"name": given} if isinstance(given, str) else dict(given or {})
+    head = {}
+    if group in CHOICES:
+        head = {"name": chosen.pop("name", CHOICES[group])}
+        registry.signature(group, head["name"])  # raises for an unknown choice
+    known = schema(group, head.get("name"))
+    for key, value in chosen.items():
+        if key not in known:
+            raise unknown_key(group, head.get("name"), key, value)
+    return head | {key: known[key].check(f"{group}.{key}", _value(group, known[key], chosen)) for key in known}
+
+
+def _value(group: str, parameter: Parameter, given: Mapping[str, Any]) -> Any:
+    if parameter.required and parameter.name not in given:
+        raise ConfigError(f"{group}.{parameter.name}: a value is required, {parameter.expected()}")
+    return given.get(parameter.name, parameter.default)
+
+
+def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigError:
+    """The error for a key that the chosen thing does not take: names who takes it, or the nearest key."""
+    head = f"{group}.{key}={value}: "
+    owners = [other for other in registry.names(group) if key in schema(group, other)] if group in CHOICES else []
+    if owners:
+        return ConfigError(f"{head}{group}={name} has no argument '{key}'; it belongs to {group}={', '.join(owners)}")
+    return ConfigError(f"{head}unknown key; {nearest(key, schema(group, name))}")
+
+
+def _check_together(config: Config) -> None:
+    """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
+    cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
+    suits = registry.signature("init", init).constants.get("CELLS")
+    if suits is not None and cell not in suits:
+        fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
+        raise ConfigError(f"init={init}: does not suit cell={cell}, only {', '.join(suits)}; {nearest(init, fitting)}")
+    folder = task.get("data")
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"task.data={folder}: no such folder; expected one that datasets.load_dataset reads, or null")
+
+
+def _suited(init: str, cell: str) -> tuple[str, ...]:
+    return registry.signature("init", init).constants.get("CELLS", (cell,))

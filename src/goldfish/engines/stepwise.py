@@ -1,0 +1,223 @@
+"""Hand-derived backward over whole-sequence buffers: adjoints of every step, weight gradients as one product after the loop.
+
+Runs alike on CPU and CUDA, for cells that derive HandDerivedCell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from goldfish.cells.base import Carry, HandDerivedCell, State
+from goldfish.engines.eager import LayerWeights
+from goldfish.engines.scaled import Back, Recorder, stack_chain
+
+
+class Workspace:
+    """Buffers that go back to their pool when the autograd graph that uses them dies.
+
+    Fresh (R, T, B, 4H) buffers page-fault on every step; a pool does not, and two graphs never share a buffer.
+    """
+
+    def __init__(self, pool: dict[Any, list[Tensor]]) -> None:
+        self._pool, self._lent = pool, []  # type: ignore[var-annotated]
+
+    def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A buffer with arbitrary content."""
+        # a buffer born in inference mode cannot be written outside it
+        key = (tuple(shape), like.dtype, like.device, torch.is_inference_mode_enabled())
+        free = self._pool.setdefault(key, [])
+        buffer = free.pop() if free else torch.empty(key[0], dtype=like.dtype, device=like.device)
+        self._lent.append((key, buffer))
+        return buffer
+
+    def __del__(self) -> None:
+        for key, buffer in self._lent:
+            self._pool.setdefault(key, []).append(buffer)
+
+
+class _Layer:
+    """One layer's pass over time."""
+
+    def __init__(self, cell: HandDerivedCell, weight: LayerWeights, initial: State, workspace: Workspace) -> None:
+        self.cell, self.weight, self.initial, self.workspace = cell, weight, initial, workspace
+
+    def forward(self, inputs: Tensor, keep: bool) -> tuple[Tensor, State]:
+        """Run all steps of (R, T, B, D); `keep` what the backward pass needs. Returns outputs (R, T, B, H), final state."""
+        cell, (weight_ih, weight_hh, bias_ih, bias_hh) = self.cell, self.weight
+        R, T, B, _ = inputs.shape
+        H = cell.hidden_size
+        self.inputs = inputs
+        bias = bias_ih + bias_hh if cell.folds_bias else bias_ih
+        gates = self.workspace.empty((R, T, B, weight_hh.shape[1]), inputs)
+        flat = gates.view(R, T * B, -1)
+        torch.baddbmm(bias.unsqueeze(1), inputs.reshape(R, T * B, -1), weight_ih.mT, out=flat)
+        outputs = inputs.new_empty(R, T, B, H) if "h" in cell.saved else gates
+        steps = T if keep else 1
+        saved = {
+            name: self.workspace.empty((R, steps, B, width * H), inputs)
+            for name, width in cell.saved.items()
+            if name != "h"
+        }
+        weight_hh_t, state = weight_hh.mT.contiguous(), self.initial
+        for t in range(T):
+            out = {name: buffer[:, t if keep else 0] for name, buffer in saved.items()}
+            state = cell.step_in_place(gates[:, t], state, weight_hh_t, bias_hh, out | {"h": outputs[:, t]})
+        if outputs is gates:
+            outputs = gates.clone()  # the pool owns `gates`, the caller keeps the outputs
+        self.gates, self.saved, self.outputs = gates, saved, outputs.detach()  # not the tensor that owns the graph
+        return outputs, tuple(s.clone() for s in state)
+
+    def states(self) -> list[Tensor]:
+        """The buffers (R, T, B, H) that hold the states, in the order of cell.states."""
+        return [self.outputs if name == "h" else self.saved[name] for name in self.cell.states]
+
+    def previous(self, t: int) -> State:
+        """The state at t-1."""
+        return self.initial if t == 0 else tuple(buffer[:, t - 1] for buffer in self.states())
+
+    def shifted(self, index: int) -> Tensor:
+        """One state at t-1 for every t: (R, T, B, H)."""
+        return torch.cat([self.initial[index].unsqueeze(1), self.states()[index][:, :-1]], dim=1)
+
+    def backward(self, direct: Tensor, final: Sequence[Tensor], needs_input: bool) -> _Gradients:
+        """The adjoint recursion, and every gradient from it.
+
+        Args:
+            direct: dL/dh_t from above, (R, T, B, H).
+            final: dL/d(final state), each (R, B, H).
+            needs_input: whether dL/dx is asked for.
+        """
+        cell, (weight_ih, weight_hh, _, _) = self.cell, self.weight
+        R, T, B, H = direct.shape
+        adjoint = self.workspace.empty(direct.shape, direct).copy_(direct)
+        adjoint[:, T - 1] += final[0]
+        dgates = self.workspace.empty(self.gates.shape, direct)
+        before = tuple(self.shifted(index) for index in range(len(cell.states)))
+        local = cell.local_derivatives(self.gates, before, self.saved)
+        carry: Carry = (None, *final[1:])
+        for t in reversed(range(T)):
+            dh = adjoint[:, t]
+            if t < T - 1:
+                dh.baddbmm_(dgates[:, t + 1], weight_hh)
+                if carry[0] is not None:
+                    dh.add_(carry[0])
+            carry, _ = cell.adjoint_step(tuple(part[:, t] for part in local), dh, carry, dgates[:, t])
+        to_input = cell.input_adjoint(local, adjoint, dgates)
+        initial_h = torch.bmm(dgates[:, 0], weight_hh)
+        dx = torch.bmm(to_input.view(R, T * B, -1), weight_ih).view(R, T, B, -1) if needs_input else None
+        return _Gradients(
+            inputs=dx,
+            initial=(initial_h if carry[0] is None else initial_h + carry[0], *carry[1:]),
+            weights=self._weight_gradients(to_input.view(R, T * B, -1), dgates.view(R, T * B, -1), before[0]),
+        )
+
+    def _weight_gradients(self, to_input: Tensor, dgates: Tensor, before: Tensor) -> LayerWeights:
+        """One product over all steps: [x_t, h_{t-1}, 1]ᵀ dL/d(pre-activation), biases as the weight of a constant one."""
+        R, N, _ = dgates.shape
+        x, h = self.inputs.reshape(R, N, -1), before.view(R, N, -1)
+        ones = h.new_ones(R, N, 1)
+        if to_input.data_ptr() == dgates.data_ptr():  # no gate acts between the two products
+            found = torch.bmm(torch.cat([x, h, ones], dim=-1).mT, dgates)
+            by_x, by_h, by_one = found.split([x.shape[-1], h.shape[-1], 1], dim=1)
+            return LayerWeights(by_x.mT, by_h.mT, by_one.squeeze(1), by_one.squeeze(1))
+        by_x, x_bias = torch.bmm(torch.cat([x, ones], dim=-1).mT, to_input).split([x.shape[-1], 1], dim=1)
+        by_h, h_bias = torch.bmm(torch.cat([h, ones], dim=-1).mT, dgates).split([h.shape[-1], 1], dim=1)
+        return LayerWeights(by_x.mT, by_h.mT, x_bias.squeeze(1), h_bias.squeeze(1))
+
+    def back(self) -> Back:
+        """The same recursion, one step at a time in float64, for the scaled chain."""
+        cell, weight_hh = self.cell, self.weight.weight_hh.double()
+
+        def back(t: int, adjoints: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+            before = tuple(s.double() for s in self.previous(t))
+            saved = {name: buffer[:, t].double() for name, buffer in self.saved.items()}
+            gates = self.gates[:, t].double()
+            local = cell.local_derivatives(gates, before, saved)
+            dgates = torch.empty_like(gates)
+            carry, totals = cell.adjoint_step(local, adjoints[0], (None, *adjoints[1:]), dgates)
+            dh = torch.bmm(dgates, weight_hh)
+            rest = [part for part in carry[1:] if part is not None]
+            to_input = cell.input_adjoint(local, adjoints[0], dgates)
+            return [dh if carry[0] is None else dh + carry[0], *rest], totals, to_input
+
+        return back
+
+
+class _Gradients:
+    def __init__(self, inputs: Tensor | None, initial: Carry, weights: LayerWeights) -> None:
+        self.inputs, self.initial, self.weights = inputs, initial, weights
+
+
+class _Stepwise(torch.autograd.Function):
+    """(recorder, workspace, cell, keep, inputs, initial states…, weights…) → (outputs, final states…)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, recorder: Recorder, workspace: Workspace, cell: HandDerivedCell, keep: bool, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Every layer over all steps."""
+        inputs, initial, weights = _unpack(cell, tensors)
+        layers, finals, x = [], [], inputs
+        for weight, state in zip(weights, initial, strict=True):
+            layer = _Layer(cell, weight, state, workspace)
+            x, final = layer.forward(x, keep)
+            layers.append(layer)
+            finals.extend(final)
+        if keep:
+            ctx.layers, ctx.recorder, ctx.cell = layers, recorder, cell
+            ctx.save_for_backward(*tensors, x)  # read for its check that nobody wrote into them
+        return (x, *finals)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, direct: Tensor, *finals: Tensor) -> Any:
+        """Every layer backwards; the norms beside it while the recorder is active."""
+        layers, cell, _ = ctx.layers, ctx.cell, ctx.saved_tensors
+        width = len(cell.states)
+        grouped = [finals[i * width : (i + 1) * width] for i in range(len(layers))]
+        if ctx.recorder.active:
+            backs = [layer.back() for layer in layers]
+            weights_ih = [layer.weight.weight_ih for layer in layers]
+            ctx.recorder.record(stack_chain(backs, weights_ih, cell.states, direct, grouped))
+        initial: list[Tensor | None] = []
+        weights: list[Tensor] = []
+        arriving: Tensor | None = direct
+        for index in reversed(range(len(layers))):
+            assert arriving is not None
+            found = layers[index].backward(arriving, grouped[index], index > 0 or ctx.needs_input_grad[4])
+            arriving = found.inputs
+            initial[:0] = found.initial
+            weights[:0] = found.weights
+        return (None, None, None, None, arriving, *initial, *weights)
+
+
+def _unpack(cell: HandDerivedCell, tensors: Sequence[Tensor]) -> tuple[Tensor, list[State], list[LayerWeights]]:
+    width, layers = len(cell.states), cell.num_layers
+    initial = tensors[1 : 1 + layers * width]
+    weights = tensors[1 + layers * width :]
+    return (
+        tensors[0],
+        [tuple(initial[i * width : (i + 1) * width]) for i in range(layers)],
+        [LayerWeights(*weights[i * 4 : (i + 1) * 4]) for i in range(layers)],
+    )
+
+
+def run(
+    cell: HandDerivedCell,
+    inputs: Tensor,
+    weights: Sequence[LayerWeights],
+    initial: Sequence[State],
+    recorder: Recorder,
+    pool: dict[Any, list[Tensor]],
+) -> tuple[Tensor, list[State]]:
+    """Run every layer over all steps; arguments and results as `eager.run`, and the pool that lends the buffers."""
+    flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    outputs, *finals = _Stepwise.apply(recorder, Workspace(pool), cell, keep, *flat)
+    width = len(cell.states)
+    return outputs, [tuple(finals[i * width : (i + 1) * width]) for i in range(len(weights))]

@@ -1,0 +1,1 @@
+"""Figures and tables: functions of a tidy table of runs, and of nothing else."""

@@ -1,0 +1,128 @@
+"""Gradient norm against lag, on a log axis: a row per cell, a column per task and moment of training.
+
+Every seed is a thin line, the mean over seeds of log10 norm a thick one. An exactly zero norm (log10 = −inf) has no
+place on a log axis: a seed's line breaks there, and the mean stops, because it would be −inf too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from goldfish.errors import ConfigError
+from goldfish.figures import grid, legend, style
+from goldfish.figures.palette import cell_colours, cell_order, init_order, init_styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+QUANTITY = "gradient/log10_norm_by_lag"
+MOMENTS = {"before": "before training", "half": "half-way", "after": "after training"}
+
+
+@style.paper()
+def draw(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    lengths: Mapping[str, int] | None = None,
+    phases: tuple[str, ...] = ("before", "after"),
+    quantity: str = QUANTITY,
+) -> Figure:
+    """Draw the norms of every task at one length each: `lengths[task]`, the longest unless given.
+
+    runs: one row per run; curves: fingerprint, quantity, phase, x = lag, value = log10 norm.
+    Raises ConfigError when the table has two runs of one place, or no such curve.
+    """
+    covered = grid.coverage(runs)
+    chosen = {task: (lengths or {}).get(task, max(grid.lengths(runs, task))) for task in grid.tasks(runs)}
+    norms = _select(runs, curves, chosen, quantity)
+    cells = cell_order(runs["cell"])
+    columns = list(product(chosen, phases))
+    note = _note(norms, runs, chosen, phases, covered)
+    figure, axes = style.panels(
+        len(cells), len(columns), height=1.25, left=0.5, right=1.0, top=0.36, bottom=0.34, gap=(0.12, 0.16), note=note
+    )
+    for (row, cell), (place, (task, phase)) in product(enumerate(cells), enumerate(columns)):
+        panel = norms[(norms["cell"] == cell) & (norms["task"] == task) & (norms["phase"] == phase)]
+        _panel(axes[row, place], panel, runs)
+        if row == 0:
+            axes[row, place].set_title(f"{task}, length {chosen[task]}\n{MOMENTS.get(phase, phase)}")
+    _frame(axes, runs, cells, len(phases))
+    return figure
+
+
+def _select(runs: pd.DataFrame, curves: pd.DataFrame, chosen: Mapping[str, int], quantity: str) -> pd.DataFrame:
+    """The curves of the chosen lengths with their runs' task, cell, init and seed beside them."""
+    rows = runs[~runs["outcome"].isin(grid.HOLES)]
+    rows = rows[rows["length"] == rows["task"].map(chosen)]
+    kept = curves[(curves["quantity"] == quantity) & curves["value"].notna()]
+    norms = kept.merge(rows[["fingerprint", "task", "cell", "init", "seed"]], on="fingerprint")
+    if norms.empty:
+        raise ConfigError(f"quantity={quantity}: the curves hold none at lengths {dict(chosen)}")
+    return norms
+
+
+def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
+    styles, colours = init_styles(runs["init"]), cell_colours(runs["cell"])
+    inits = init_order(panel["init"])
+    for init in inits:
+        rows = panel[panel["init"] == init]
+        by_seed = rows.pivot(index="x", columns="seed", values="value").sort_index()
+        finite = by_seed.where(np.isfinite(by_seed))
+        colour, look = colours[rows["cell"].iloc[0]], styles[init]
+        for seed in finite:
+            ax.plot(
+                finite.index, finite[seed], color=colour, linewidth=0.4, alpha=0.4, zorder=2, gid=f"{init} seed {seed}"
+            )
+        mean = finite.mean(axis=1, skipna=False)
+        every = max(1, len(mean) // 5)
+        start = every // 2 + every * inits.index(init) // (2 * len(inits))  # marks of two lines do not fall together
+        ax.plot(
+            mean.index, mean, color=colour, linestyle=look.linestyle, zorder=3, gid=f"{init} mean",
+            marker=look.marker, markevery=(start, every), markeredgecolor="white", markeredgewidth=0.3,
+        )  # fmt: skip
+
+
+def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str], phases: int) -> None:
+    """Shared limits, ticks as powers of ten, labels and one legend per cell."""
+    style.share(axes)
+    for ax in axes.flat:
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:.0f}}}$")
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for ax in axes[:-1].flat:
+        ax.tick_params(labelbottom=False)
+    for start in range(0, axes.shape[1], phases):  # moments of one task share their lags
+        style.share(axes[:, start : start + phases], y=False, x=True)
+    for ax in axes[-1]:
+        ax.set_xlabel("lag $k$")
+    for cell, row in zip(cells, axes, strict=True):
+        row[0].set_ylabel(r"$\Vert\partial L/\partial s_{T-k}\Vert$")
+        beside = row[-1].legend(
+            handles=legend.handles(runs, cell), title=cell.upper(), loc="upper left", bbox_to_anchor=(1.06, 1.0),
+            alignment="left",
+        )  # fmt: skip
+        legend.titled(beside, cell_colours(cells)[cell])
+
+
+def _note(
+    norms: pd.DataFrame, runs: pd.DataFrame, chosen: Mapping[str, int], phases: tuple[str, ...], covered: grid.Coverage
+) -> str:
+    zero = norms[norms["phase"].isin(phases) & np.isneginf(norms["value"])]
+    parts = [
+        "Thin: every seed (median over the probe batch); thick: mean over seeds of log10 norm."
+        " s is the hidden state, for the LSTM hidden and cell state together."
+    ]
+    if len(zero):
+        parts.append(
+            f"Exactly zero, so not on a log axis: {len(zero)} points of {zero['fingerprint'].nunique()} runs;"
+            " the mean stops where a seed is zero."
+        )
+    return " ".join(parts) + "\n" + covered.note("drawn where measured")

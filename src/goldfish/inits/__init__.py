@@ -1,0 +1,1 @@
+"""Initialisations of the recurrent weights, one file each, with the paper that proposed it."""

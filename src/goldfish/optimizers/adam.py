@@ -1,0 +1,23 @@
+"""Adam (Kingma & Ba 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import torch
+
+from goldfish.bounds import above, at_least, between
+
+
+def adam(
+    groups: Iterable[dict[str, Any]],
+    *,
+    lr: Annotated[float, above(0)] = 1e-3,
+    beta1: Annotated[float, between(0, 1)] = 0.9,
+    beta2: Annotated[float, between(0, 1)] = 0.999,
+    eps: Annotated[float, above(0)] = 1e-8,
+    weight_decay: Annotated[float, at_least(0)] = 0.0,
+) -> torch.optim.Optimizer:
+    """torch.optim.Adam over one parameter group for each replica; a group may carry its own lr."""
+    return torch.optim.Adam(list(groups), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)

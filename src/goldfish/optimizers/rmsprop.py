@@ -1,0 +1,25 @@
+"""RMSprop (Tieleman & Hinton 2012)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import torch
+
+from goldfish.bounds import above, at_least, between
+
+
+def rmsprop(
+    groups: Iterable[dict[str, Any]],
+    *,
+    lr: Annotated[float, above(0)] = 1e-3,
+    alpha: Annotated[float, between(0, 1)] = 0.99,
+    momentum: Annotated[float, at_least(0)] = 0.0,
+    eps: Annotated[float, above(0)] = 1e-8,
+    weight_decay: Annotated[float, at_least(0)] = 0.0,
+) -> torch.optim.Optimizer:
+    """torch.optim.RMSprop over one parameter group for each replica; a group may carry its own lr."""
+    return torch.optim.RMSprop(
+        list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay
+    )

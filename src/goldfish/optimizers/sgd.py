@@ -1,0 +1,21 @@
+"""SGD (stochastic gradient descent, with optional momentum)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import torch
+
+from goldfish.bounds import above, at_least
+
+
+def sgd(
+    groups: Iterable[dict[str, Any]],
+    *,
+    lr: Annotated[float, above(0)] = 1e-2,
+    momentum: Annotated[float, at_least(0)] = 0.0,
+    weight_decay: Annotated[float, at_least(0)] = 0.0,
+) -> torch.optim.Optimizer:
+    """torch.optim.SGD over one parameter group for each replica; a group may carry its own lr."""
+    return torch.optim.SGD(list(groups), lr=lr, momentum=momentum, weight_decay=weight_decay)

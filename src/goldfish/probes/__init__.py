@@ -1,0 +1,1 @@
+"""Probes: pure functions of a model and a batch."""

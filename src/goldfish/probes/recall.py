@@ -1,0 +1,54 @@
+"""Recall: the accuracy that survives every lag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BINS = 12
+
+
+class Horizon(NamedTuple):
+    """The largest lag up to which every lag passes, and whether that is the longest one asked."""
+
+    lag: float
+    reached_end: bool
+
+
+def recall_horizon(lags: Sequence[float], accuracies: Sequence[float], chance: float) -> Horizon:
+    """The largest lag such that accuracy is above the midpoint of chance and 1 at it and every smaller lag asked.
+
+    0 when the smallest lag fails. `lags` are ascending.
+    """
+    passed = [accuracy > (1 + chance) / 2 for accuracy in accuracies]
+    count = passed.index(False) if False in passed else len(passed)
+    return Horizon(lags[count - 1] if count else 0, count == len(passed))
+
+
+def accuracy_by_lag(lags: Tensor, correct: Tensor, asked: Tensor) -> list[tuple[float, list[float]]]:
+    """Accuracy by lag, over at most a dozen bins named after their largest lag.
+
+    Args:
+        lags: (N,), the lag of each sequence.
+        correct: (R, N), right answers of each sequence.
+        asked: (N,), questions of each sequence.
+
+    Returns:
+        (largest lag of the bin, accuracy of each replica), ascending by lag.
+    """
+    distinct = lags.unique()
+    if len(distinct) > BINS:
+        edges = torch.linspace(float(distinct[0]), float(distinct[-1]), BINS + 1)[1:].round()
+    else:
+        edges = distinct.float()
+    index = torch.bucketize(lags.float(), edges)
+    found = []
+    for bin_index, edge in enumerate(edges.tolist()):
+        inside = index == bin_index
+        if inside.any():
+            share = correct[:, inside].sum(-1) / asked[inside].sum()
+            found.append((edge, share.tolist()))
+    return found

@@ -1,0 +1,190 @@
+"""The recurrent network itself: a cell over time, for R replicas at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goldfish import registry
+from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.engines import eager, stepwise
+from goldfish.engines.eager import LayerWeights
+from goldfish.engines.scaled import Recorder
+from goldfish.errors import ConfigError, nearest
+from goldfish.inits.base import Layer
+
+ENGINES = ("auto", "eager", "stepwise")
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class Recurrent(nn.Module):
+    """R independent recurrent networks with the same shapes, run together.
+
+    >>> recurrent = Recurrent("lstm", input_size=3, hidden_size=32, num_layers=2, replicas=4)
+    >>> outputs, state = recurrent(torch.randn(4, 16, 100, 3))  # (R, B, T, D)
+    >>> outputs.shape, state["c"].shape                          # (R, B, T, H), (R, L, B, H)
+    (torch.Size([4, 16, 100, 32]), torch.Size([4, 2, 16, 32]))
+
+    Parameters are those of torch.nn with a leading replica axis: weight_ih_l0 (R, G·H, D), weight_hh_l0 (R, G·H, H),
+    bias_ih_l0 and bias_hh_l0 (R, G·H). Unlike torch.nn, inputs are batch first, and the state is a dictionary.
+
+    Args:
+        cell: a registered cell's name, or a Cell.
+        input_size: D.
+        hidden_size: H.
+        num_layers: L.
+        replicas: R.
+        engine: auto, eager or stepwise; auto takes stepwise where the cell has a hand-derived adjoint.
+        device: where the parameters live.
+        dtype: of the parameters.
+        **arguments: the cell's further arguments, such as nonlinearity="relu".
+
+    Raises:
+        ConfigError: for an unknown cell, engine or argument, or engine="stepwise" on a cell without adjoint.
+    """
+
+    def __init__(
+        self,
+        cell: str | Cell,
+        input_size: int,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        replicas: int = 1,
+        engine: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        if isinstance(cell, str):
+            self.name = cell
+            cell = _build(cell, {"hidden_size": hidden_size, "num_layers": num_layers, **arguments})
+        else:
+            self.name = type(cell).__name__.lower()
+        self.cell, self.input_size, self.replicas = cell, input_size, replicas
+        self.engine = _engine(engine, cell, self.name)
+        self.recorder = Recorder()
+        self._pool: dict[Any, list[Tensor]] = {}
+        G, H = len(cell.gates), cell.hidden_size
+        for layer in range(cell.num_layers):
+            D = input_size if layer == 0 else H
+            for name, shape in zip(_NAMES, ((G * H, D), (G * H, H), (G * H,), (G * H,)), strict=True):
+                value = torch.empty(replicas, *shape, device=device, dtype=dtype)
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(value.uniform_(-1, 1) / math.sqrt(H)))
+
+    def layer_weights(self, layer: int) -> LayerWeights:
+        """The four weights of one layer, replicas stacked."""
+        return LayerWeights(*(getattr(self, f"{name}_l{layer}") for name in _NAMES))
+
+    def initialise(
+        self,
+        replica: int,
+        init: Callable[..., None],
+        generator: torch.Generator,
+        sequence_length: int | None = None,
+        **arguments: Any,
+    ) -> None:
+        """Initialise one replica: as PyTorch does, U(±1/√H), then what `init` replaces, layer by layer."""
+        bound = 1 / math.sqrt(self.cell.hidden_size)
+        with torch.no_grad():
+            for index in range(self.cell.num_layers):
+                weights = [weight[replica] for weight in self.layer_weights(index)]
+                for weight in weights:
+                    drawn = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+                    weight.copy_((2 * drawn - 1) * bound)
+                by_gate = [weight.unflatten(0, (len(self.cell.gates), -1)) for weight in weights]
+                layer = Layer(self.name, self.cell.gates, self.cell.nonlinearity, sequence_length, *by_gate)
+                init(layer, generator, **arguments)
+
+    def forward(self, inputs: Tensor, state: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run all steps.
+
+        Args:
+            inputs: (R, B, T, D).
+            state: the initial state by name, each (R, L, B, H); zeros when left out.
+
+        Returns:
+            The top layer's h_t of every step, (R, B, T, H), and the final state by name, each (R, L, B, H).
+
+        Raises:
+            ValueError: when the shapes do not fit.
+        """
+        if inputs.dim() != 4 or inputs.shape[0] != self.replicas or inputs.shape[-1] != self.input_size:
+            expected = f"({self.replicas}, B, T, {self.input_size})"
+            raise ValueError(f"inputs have shape {tuple(inputs.shape)}, expected {expected}")
+        if inputs.shape[2] == 0:
+            raise ValueError("inputs have no time steps")
+        weights = [self.layer_weights(layer) for layer in range(self.cell.num_layers)]
+        initial = self._initial(inputs, state)
+        x = inputs.transpose(1, 2)
+        if self.engine == "stepwise":
+            assert isinstance(self.cell, HandDerivedCell)
+            outputs, finals = stepwise.run(self.cell, x, weights, initial, self.recorder, self._pool)
+        else:
+            outputs, finals = eager.run(self.cell, x, weights, initial, self.recorder)
+        named = {name: torch.stack([final[k] for final in finals], dim=1) for k, name in enumerate(self.cell.states)}
+        return outputs.transpose(1, 2), named
+
+    def _initial(self, inputs: Tensor, state: Mapping[str, Tensor] | None) -> list[State]:
+        B, H = inputs.shape[1], self.cell.hidden_size
+        if state is None:
+            zeros = inputs.new_zeros(self.replicas, B, H)
+            return [tuple(zeros for _ in self.cell.states) for _ in range(self.cell.num_layers)]
+        if set(state) != set(self.cell.states):
+            raise ValueError(f"the state has {sorted(state)}, expected {sorted(self.cell.states)}")
+        return [tuple(state[name][:, layer] for name in self.cell.states) for layer in range(self.cell.num_layers)]
+
+    def load_torch(self, replica: int, module: nn.RNNBase) -> None:
+        """Copy the weights of a torch.nn.RNN, LSTM or GRU (unidirectional, with biases) into one replica."""
+        with torch.no_grad():
+            for name, value in module.state_dict().items():
+                own = self.get_parameter(name)
+                if own.shape[1:] != value.shape:
+                    raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(own.shape[1:])}")
+                own[replica] = value
+
+    def to_torch(self, replica: int) -> nn.RNNBase:
+        """One replica as a torch.nn.RNN, LSTM or GRU with batch_first=True.
+
+        Raises:
+            ValueError: when torch.nn has no such cell.
+        """
+        if self.name not in _TORCH or self.cell.nonlinearity == "identity":
+            raise ValueError(f"torch.nn has no {self.name} with nonlinearity {self.cell.nonlinearity}")
+        extra = {"nonlinearity": self.cell.nonlinearity} if self.name == "rnn" else {}
+        first = self.weight_ih_l0[replica]
+        module = _TORCH[self.name](
+            self.input_size,
+            self.cell.hidden_size,
+            self.cell.num_layers,
+            batch_first=True,
+            device=first.device,
+            dtype=first.dtype,
+            **extra,
+        )
+        module.load_state_dict({name: value[replica] for name, value in self.state_dict().items()})
+        return module
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Cell:
+    known = registry.signature("cell", name).parameters
+    for key, value in arguments.items():
+        if key not in known:
+            raise ConfigError(f"cell.{key}={value}: unknown argument of {name}; {nearest(key, known)}")
+        known[key].check(f"cell.{key}", value)
+    return registry.load("cell", name)(**arguments)
+
+
+def _engine(engine: str, cell: Cell, name: str) -> str:
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine}: {nearest(engine, ENGINES)}")
+    by_hand = isinstance(cell, HandDerivedCell)
+    if engine == "stepwise" and not by_hand:
+        raise ConfigError(f"engine=stepwise: cell={name} has no hand-derived adjoint; use engine=eager")
+    return ("stepwise" if by_hand else "eager") if engine == "auto" else engine

@@ -1,0 +1,64 @@
+"""What there is to choose from: cells, initialisations, tasks and optimisers, one file each, and other packages' own.
+
+Another package adds things through the entry-point group `goldfish`: the entry's name is `<group>.<name>`, such as
+`cell.mgu`, and its value is the module that holds the function or class of that name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from goldfish import signatures
+from goldfish.errors import ConfigError, nearest
+from goldfish.signatures import Signature
+
+GROUPS = {"cell": "cells", "init": "inits", "task": "tasks", "optimizer": "optimizers"}
+_HERE = Path(__file__).parent
+
+
+@cache
+def modules(group: str) -> dict[str, str]:
+    """Return name → module for one group: our own files first, then other packages' entry points."""
+    folder = GROUPS[group]
+    paths = sorted((_HERE / folder).glob("*.py"))
+    found = {path.stem: f"goldfish.{folder}.{path.stem}" for path in paths if path.stem not in ("__init__", "base")}
+    for entry in importlib.metadata.entry_points(group="goldfish"):
+        kind, _, name = entry.name.partition(".")
+        if kind == group:
+            found.setdefault(name, entry.value)
+    return found
+
+
+def names(group: str) -> list[str]:
+    """The names of one group, sorted."""
+    return sorted(modules(group))
+
+
+@cache
+def signature(group: str, name: str) -> Signature:
+    """The signature of one thing, read without importing its module. Raises ConfigError for an unknown name."""
+    if name not in modules(group):
+        raise ConfigError(f"{group}={name}: {nearest(name, modules(group))}")
+    return signatures.read(source(group, name), name)
+
+
+def source(group: str, name: str) -> Path:
+    """The file that defines a thing."""
+    module = modules(group)[name]
+    own = _HERE / GROUPS[group] / f"{name}.py"
+    if module == f"goldfish.{GROUPS[group]}.{name}":
+        return own
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"{group}={name}: its entry point names the module '{module}', which is not installed")
+    return Path(spec.origin)
+
+
+def load(group: str, name: str) -> Any:
+    """Import a thing and return its function or class."""
+    return getattr(importlib.import_module(modules(group)[name]), signature(group, name).name)

@@ -1,0 +1,1 @@
+"""Sweeps: fingerprints, packs, worker processes, and the record of every run."""

@@ -1,0 +1,41 @@
+"""What every way of starting runs ends in: the sweep is trained and recorded, and its counts are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from goldfish.config import Config
+from goldfish.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from goldfish.sweep.report import Report
+
+RERUN = ("missing", "stale", "all")
+
+
+class FailedRunsError(RuntimeError):
+    """Runs that a fault ended, or that could not be recorded. The command line exits with code 1."""
+
+
+def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any) -> Report:
+    """Train what is not recorded yet, in the store of the working directory or of MLFLOW_TRACKING_URI.
+
+    `options` are those of goldfish.sweep.run.run_sweep. Raises FailedRunsError after the last run when one failed.
+    """
+    from goldfish.sweep.run import run_sweep
+    from goldfish.tracking.store import Store
+
+    if rerun not in RERUN:
+        raise ConfigError(f"rerun={rerun}: {nearest(rerun, RERUN)}")
+    report = run_sweep(configs, store=Store(), rerun=rerun, **options)
+    print(report.summary())
+    if report.exit_code:
+        raise FailedRunsError(failures(report))
+    return report
+
+
+def failures(report: Report) -> str:
+    """Each failed run and its reason."""
+    told = [f"{name}: {reason}" for name, reason in [*report.failures, *report.unrecorded]]
+    return f"{len(told)} of {report.total} runs failed\n  " + "\n  ".join(told)

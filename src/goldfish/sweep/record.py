@@ -1,0 +1,101 @@
+"""Recording outcomes beside the training, in a thread of its own: workers never wait for the store."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from goldfish.sweep.worker import describe
+from goldfish.training.outcome import Outcome
+
+
+class Store(Protocol):
+    """What a sweep asks of a store: goldfish.tracking.store.Store, or a stand-in for it."""
+
+    def exists(self) -> bool:
+        """True when there is a store to look into."""
+
+    def prepare(self) -> None:
+        """Create or migrate it."""
+
+    def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> Mapping[str, Any]:
+        """The finished runs of an experiment by fingerprint; each has a `source_hash`."""
+
+    def record(
+        self,
+        outcome: Outcome,
+        *,
+        experiment_name: str,
+        sweep: str,
+        fingerprint: str,
+        source_hash: str,
+        provenance: dict[str, str],
+    ) -> str:
+        """Record one run."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An outcome and what is recorded with it."""
+
+    outcome: Outcome
+    experiment_name: str
+    fingerprint: str
+    source_hash: str
+
+
+class Recorder:
+    """Prepares the store and records outcomes in the order in which they are put, in one background thread."""
+
+    def __init__(self, store: Store, *, sweep: str) -> None:
+        self.unrecorded: list[tuple[Entry, str]] = []
+        self._store, self._sweep = store, sweep
+        self._queue: queue.Queue[Entry | None] = queue.Queue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="goldfish-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin: the store's own imports take seconds, and go on beside those of the workers."""
+        self._thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Have an outcome recorded. Raises what `prepare` of the store raised, so that no training is done in vain."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(entry)
+
+    def close(self) -> None:
+        """Wait until everything is recorded; what could not be, even at a second attempt, is in `unrecorded`."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            self._store.prepare()
+            provenance = self._provenance()
+        except BaseException as error:  # handed to the thread that trains
+            self._error = error
+            return
+        again = [entry for entry in iter(self._queue.get, None) if self._record(entry, provenance) is not None]
+        failed = ((entry, self._record(entry, provenance)) for entry in again)
+        self.unrecorded = [(entry, reason) for entry, reason in failed if reason is not None]
+
+    def _record(self, entry: Entry, provenance: dict[str, str]) -> str | None:
+        """Record one outcome; return the reason where that failed. One bad record must not stop a sweep."""
+        try:
+            self._store.record(
+                entry.outcome,
+                experiment_name=entry.experiment_name,
+                sweep=self._sweep,
+                fingerprint=entry.fingerprint,
+                source_hash=entry.source_hash,
+                provenance=provenance,
+            )
+        except Exception as error:
+            return describe(error)
+        return None

@@ -1,0 +1,101 @@
+"""The hash of the source that made a run: recorded beside it, so that runs of older code can be told apart.
+
+Comments, docstrings and layout do not count. The text compared is what `ast.unparse` prints, which may differ between
+versions of Python: after an upgrade runs can look stale although nothing changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from goldfish import registry
+from goldfish.config import Config
+
+PACKAGE = Path(registry.__file__).parent
+SHARED = ("engines", "models", "probes", "training")  # folders that every run goes through
+THINGS = ("cells", "inits", "tasks", "optimizers")  # folders of which a run uses some files only
+CHOSEN = ("cell", "init", "task", "optimizer")
+
+
+def source_hash(config: Config) -> str:
+    """Return 64 hex digits of the code of a run's cell, initialisation, task and optimiser, and of what trains them."""
+    lines = sorted(f"{_label(path)} {_parsed(path)[0]}" for path in files(config))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def files(config: Config) -> list[Path]:
+    """The source files that made a run, without settings, registry and everything else that only describes it."""
+    chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN]
+    shared = [path for folder in SHARED for path in (PACKAGE / folder).rglob("*.py")]
+    alone = [path for path in (PACKAGE / "recurrent.py", PACKAGE / "data.py") if path.is_file()]
+    return sorted({*_with_imports(chosen), *shared, *alone})
+
+
+def _with_imports(paths: Iterable[Path]) -> set[Path]:
+    """The files, and those of `cells`, `inits`, `tasks` and `optimizers` that they import: bases and helpers."""
+    found: set[Path] = set()
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _parsed(path)[1] if (file := _file(name)) is not None]
+    return found
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module such as goldfish.tasks.base, where it lies in one of the folders of things."""
+    package, *parts = module.split(".")
+    if package != "goldfish" or not parts or parts[0] not in THINGS:
+        return None
+    path = PACKAGE.joinpath(*parts).with_suffix(".py")
+    return path if path.is_file() else None
+
+
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    state = path.stat()
+    return _parse(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _parse(path: Path, modified: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """The digest of a file's code, and the modules it may import; its time and size only serve as the cache's key."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = _imported(tree)
+    return hashlib.sha256(ast.unparse(_Bare().visit(tree)).encode()).hexdigest(), imported
+
+
+def _imported(tree: ast.Module) -> tuple[str, ...]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(sorted(names))
+
+
+class _Bare(ast.NodeTransformer):
+    """Removes strings that stand as statements: docstrings of modules, classes, functions and attributes."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [item for item in body if not _is_text(item)]
+            node.body = kept or ([] if isinstance(node, ast.Module) else [ast.Pass()])  # type: ignore[attr-defined]
+        return node
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _label(path: Path) -> str:
+    """A file's name wherever the package is installed; another package's file goes by its bare name."""
+    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name

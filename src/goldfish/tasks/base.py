@@ -1,0 +1,157 @@
+"""What every task shares: the batch it samples, its losses, its metrics and its verdict.
+
+Shapes below leave out the replica axis: a task samples for one replica (n, T, …), a pack stacks them (R, n, T, …).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable
+
+
+@dataclass
+class Batch:
+    """Sequences and what is asked about them.
+
+    Attributes:
+        inputs: (…, n, T, D), float.
+        targets: what the loss compares with. A task that reads the last step: (…, n) classes or (…, n) values.
+            One that reads every step: (…, n, T).
+        mask: (…, n, T), bool: the steps that the loss counts. For a task that reads the last step, that step alone.
+        lag: (…, n), int64: steps between the input to remember and the last step; None where a task has no lag.
+        recall: (…, n, T), bool: of the masked steps, those that accuracy counts; None means all of them.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+    lag: Tensor | None = None
+    recall: Tensor | None = None
+
+    def map(self, function) -> Batch:  # noqa: ANN001  (Tensor → Tensor)
+        """Apply a function to every tensor."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Batch(**{name: None if value is None else function(value) for name, value in values.items()})
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Sequences start … stop-1, of a batch without replica axis."""
+        return self.map(lambda value: value[start:stop])
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Consecutive parts of at most `size` sequences, of a batch without replica axis."""
+        for start in range(0, len(self.inputs), size):
+            yield self.rows(start, start + size)
+
+    @staticmethod
+    def stack(batches: list[Batch]) -> Batch:
+        """Stack equal-shaped batches along a new replica axis."""
+        names = [item.name for item in fields(Batch)]
+        columns = {name: [getattr(batch, name) for batch in batches] for name in names}
+        return Batch(**{name: None if value[0] is None else torch.stack(value) for name, value in columns.items()})
+
+
+class Task(ABC):
+    """A task: keyword-only arguments are its configuration; `length` is one of them."""
+
+    input_size: int  # D
+    output_size: int  # classes, or 1 for a value
+    kind: ClassVar[Literal["classification", "regression"]] = "classification"
+    readout: ClassVar[Literal["last", "every"]] = "last"  # the steps that are read out
+    has_lag: ClassVar[bool] = True
+    tolerance: ClassVar[float] = 0.04  # regression: a value within it counts as correct (Hochreiter & Schmidhuber 1997)
+    shortest: ClassVar[int] = 1  # the smallest length that can be sampled
+    length: int
+
+    @abstractmethod
+    def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
+        """Draw n sequences of the given length (in the task's own units; T = self.steps(length)).
+
+        Every random number comes from `generator`. `split` is "train", "validation" or "test"; synthetic tasks ignore it.
+        """
+
+    @abstractmethod
+    def steps(self, length: int) -> int:
+        """T, the number of time steps of a sequence of this length."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """Accuracy of the best predictor that has not seen the input."""
+
+    @abstractmethod
+    def floor(self, length: int) -> float:
+        """Loss of the best predictor that knows the positions but not the content: the memoryless floor."""
+
+    def evaluation(self, split: str, length: int, n: int) -> Batch:
+        """The fixed evaluation set of n sequences: the same for every run."""
+        offset = {"validation": 0, "test": 1, "probe": 2}[split]
+        generator = torch.Generator().manual_seed(EVALUATION_SEED + 3 * length + offset)
+        return self.sample(n, length, generator, "validation" if split == "probe" else split)
+
+    def step_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Loss of each read-out step: (…, n) for `readout` last, (…, n, T) for every."""
+        if self.kind == "regression":
+            return (outputs.squeeze(-1) - batch.targets) ** 2
+        flat = F.cross_entropy(outputs.reshape(-1, outputs.shape[-1]), batch.targets.reshape(-1), reduction="none")
+        return flat.reshape(batch.targets.shape)
+
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Each sequence's loss, (…, n): the mean over its masked steps."""
+        losses = self.step_losses(outputs, batch)
+        if self.readout == "last":
+            return losses
+        return (losses * batch.mask).sum(-1) / batch.mask.sum(-1)
+
+    def last_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Each sequence's own loss at its last unmasked step, (…, n): what gradient flow is reported from."""
+        losses = self.step_losses(outputs, batch)
+        if self.readout == "last":
+            return losses
+        return losses.gather(-1, last_step(batch.mask).unsqueeze(-1)).squeeze(-1)
+
+    def correct(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Number of correct answers and number of questions of each sequence, both (…, n), float64."""
+        if self.kind == "regression":
+            right = (outputs.squeeze(-1) - batch.targets).abs() < self.tolerance
+        else:
+            right = outputs.argmax(-1) == batch.targets
+        if self.readout == "last":
+            return right.double(), torch.ones_like(right, dtype=torch.float64)
+        counted = batch.mask if batch.recall is None else batch.mask & batch.recall
+        return (right & counted).sum(-1).double(), counted.sum(-1).double()
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """True when `metrics` (loss, accuracy) meet the task's criterion: MSE < .01, or accuracy ≥ .99."""
+        if self.kind == "regression":
+            return metrics["loss"] < 0.01
+        return metrics["accuracy"] >= 0.99
+
+    def lengths(self) -> list[int]:
+        """About a dozen lengths from the shortest to twice the trained one, the trained one among them."""
+        low, high = self.shortest, 2 * self.length
+        raw = {round(low + (high - low) * k / 11) for k in range(12)} | {self.length}
+        return sorted(value for value in raw if self.valid(value))
+
+    def valid(self, length: int) -> bool:
+        """True when sequences of this length can be sampled."""
+        return length >= self.shortest
+
+
+def last_step(mask: Tensor) -> Tensor:
+    """Index of the last True along the last axis; (…, T) → (…)."""
+    steps = torch.arange(mask.shape[-1], device=mask.device)
+    return torch.where(mask, steps, -1).amax(-1)
+
+
+def uniform_cross_entropy(classes: int) -> float:
+    """ln(classes), in nats."""
+    return math.log(classes)

@@ -1,0 +1,108 @@
+"""The data of a pack: one stream of training batches for each replica, and fixed evaluation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from goldfish.config import Config
+from goldfish.tasks.base import Batch, Task
+from goldfish.training.random import generator
+
+_BLOCK = 2**21  # numbers drawn at once for each replica: many batches in one call, whatever the pack
+
+
+class TrainingStream:
+    """Batches (R, B, T, …) for ever; replica r's are those of its own seed, whatever pack it is in."""
+
+    def __init__(self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype) -> None:
+        self.task, self.device, self.dtype = task, device, dtype
+        self.seeds = [config["seed"] for config in configs]
+        self.batch_size = configs[0]["trainer"]["batch_size"]
+        self.fixed_size = configs[0]["task"].get("train_size", 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        blocks = self._fixed() if self.fixed_size else self._online()
+        for block in blocks:
+            on_device = place(block, self.device, self.dtype)
+            for start in range(0, block.inputs.shape[1], self.batch_size):
+                yield on_device.map(lambda value, at=start: value[:, at : at + self.batch_size])
+
+    def _online(self) -> Iterator[Batch]:
+        """Fresh sequences: block j of a run depends on its seed and j alone."""
+        width = self.task.steps(self.task.length) * self.task.input_size
+        size = self.batch_size * max(1, min(64, _BLOCK // (self.batch_size * width)))
+        index = 0
+        while True:
+            drawn = [
+                self.task.sample(size, self.task.length, generator(seed, "train", index), "train") for seed in self.seeds
+            ]
+            yield Batch.stack(drawn)
+            index += 1
+
+    def _fixed(self) -> Iterator[Batch]:
+        """A fixed training set for each run, shuffled in every epoch; what does not fill a batch is left for the next."""
+        sets = [
+            self.task.sample(self.fixed_size, self.task.length, generator(seed, "train"), "train") for seed in self.seeds
+        ]
+        size = min(self.batch_size, self.fixed_size)
+        epoch = 0
+        while True:
+            orders = [torch.randperm(self.fixed_size, generator=generator(seed, "order", epoch)) for seed in self.seeds]
+            for start in range(0, self.fixed_size - size + 1, size):
+                chosen = [order[start : start + size] for order in orders]
+                yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
+            epoch += 1
+
+
+def _pick(data: Batch, rows: Tensor) -> Batch:
+    return data.map(lambda value: value[rows])
+
+
+def place(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+    """Bring a batch to the device, floats in the run's precision."""
+    return batch.map(lambda value: value.to(device, dtype if value.is_floating_point() else value.dtype))
+
+
+class EvaluationSet:
+    """The parts of a fixed evaluation set. (Lightning takes a plain list for several loaders.)"""
+
+    def __init__(self, parts: list[Batch]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.parts)
+
+
+class PackData(pl.LightningDataModule):
+    """Training streams and validation set of a pack; everything is on the device before it is asked for."""
+
+    def __init__(self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.task, self.configs, self.on, self.dtype = task, configs, device, dtype
+
+    def train_dataloader(self) -> TrainingStream:
+        """Batches (R, B, T, …)."""
+        return TrainingStream(self.task, self.configs, self.on, self.dtype)
+
+    def val_dataloader(self) -> EvaluationSet:
+        """The fixed validation set, in parts (n, T, …) without replica axis: it is the same for every replica."""
+        return EvaluationSet(self.evaluation("validation", self.task.length))
+
+    def evaluation(self, split: str, length: int) -> list[Batch]:
+        """A fixed evaluation set in parts whose size depends on the run alone, so that its numbers do too."""
+        config = self.configs[0]
+        data = self.task.evaluation(split, length, config["trainer"]["evaluation_size"])
+        cost = self.task.steps(length) * config["cell"]["hidden_size"]
+        rows = max(1, min(64, 2**19 // cost))
+        return list(place(data, self.on, self.dtype).split(rows))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Nothing to do: see `place`."""
+        return batch

@@ -1,0 +1,55 @@
+"""What comes back from training one run: everything that is recorded, plain data without torch modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Verdict = Literal["solved", "unsolved", "diverged", "failed"]
+
+
+class Point(NamedTuple):
+    """One point of a curve.
+
+    quantity: "gradient/log10_norm_by_lag" (median over samples; "…_q25", "…_q75" for quartiles), "recall/accuracy_by_lag",
+        "recall/accuracy_by_length", "val/accuracy", "val/loss", "train/loss", "train/gradient_norm".
+    phase: "before", "half", "after" for what is measured at a moment of training; "training" for learning curves.
+    x: the lag, the length or the training step.
+    """
+
+    quantity: str
+    phase: str
+    x: float
+    value: float
+
+
+@dataclass
+class Outcome:
+    """The outcome of one run.
+
+    Attributes:
+        config: the resolved configuration (goldfish.config.resolve).
+        verdict: solved, unsolved, diverged (NaN or inf: a result) or failed (a fault).
+        reason: one line for diverged ("loss became nan at step 120") and failed (the exception), else "".
+        metrics: final scalars by name, such as "test/accuracy", "test/loss", "gradient/horizon", "recall/horizon",
+            "gradient/decay_rate", "gradient/horizon_before", "time_to_solve". A metric that a task lacks is absent.
+        curves: points of every curve.
+        state_dict: the trained model's tensors, replica axis removed (torch.Tensor on CPU).
+        parameters: number of trainable parameters.
+        steps: training steps done.
+        seconds: wall time of the pack divided by its number of runs.
+        started: unix time in seconds at which the pack started.
+        packed: number of runs in the pack.
+    """
+
+    config: dict[str, Any]
+    verdict: Verdict
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: list[Point] = field(default_factory=list)
+    state_dict: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    started: float = 0.0
+    packed: int = 1

@@ -1,0 +1,127 @@
+"""Hydra's plugins of goldfish: the sweeper that unites grids, and the launcher that trains packs of runs together.
+
+Hydra imports this module in every application of the environment, so it imports nothing of goldfish before it is used.
+"""
+
+# Annotations are not postponed here: Hydra runs the module before it is in sys.modules, where dataclasses would look.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from goldfish.sweep.compose import Composer
+
+
+@dataclass
+class PackedLauncherConf:
+    """`hydra/launcher=packed`: runs at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores)."""
+
+    _target_: str = "hydra_plugins.goldfish.PackedLauncher"
+    workers: int | None = None
+    pack_size: int = 16
+    rerun: str = "missing"
+
+
+@dataclass
+class GoldfishSweeperConf:
+    """`hydra/sweeper=goldfish`: `params` as Hydra's own sweeper has them, and `grids` of which the union is taken."""
+
+    _target_: str = "hydra_plugins.goldfish.GoldfishSweeper"
+    params: dict[str, Any] = field(default_factory=dict)
+    grids: dict[str, Any] = field(default_factory=dict)
+
+
+_store = ConfigStore.instance()
+_store.store(group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="goldfish")
+_store.store(group="hydra/sweeper", name="goldfish", node=GoldfishSweeperConf, provider="goldfish")
+
+
+class PackedLauncher(Launcher):
+    """Trains all runs of a sweep in packs, on all cores, and records each once."""
+
+    def __init__(self, workers: int | None = None, pack_size: int = 16, rerun: str = "missing") -> None:
+        self.options = {"workers": workers, "pack_size": pack_size, "rerun": rerun}
+        self.composer: "Composer | None" = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before launching."""
+        self.composer = _composer(hydra_context, config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Train the runs. Raises ConfigError before anything starts, FailedRunsError after everything is done."""
+        from goldfish.sweep.launch import launch
+
+        assert self.composer is not None
+        configs = [self.composer.config([self.composer.setting(line) for line in lines]) for lines in job_overrides]
+        launch(configs, **self.options)
+        return [_completed(lines) for lines in job_overrides]
+
+
+class GoldfishSweeper(Sweeper):
+    """Composes once per choice of groups and checks every run of the sweep before the first starts."""
+
+    def __init__(self, params: Mapping[str, Any], grids: Mapping[str, Mapping[str, Any]]) -> None:
+        self.params, self.grids = params, grids
+        self.composer: "Composer | None" = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before sweeping."""
+        from hydra.core.plugins import Plugins
+
+        self.composer = _composer(hydra_context, config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        if isinstance(self.launcher, PackedLauncher):
+            self.launcher.composer = self.composer  # what is composed once need not be again
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Launch every run of the sweep once. Raises ConfigError before anything starts."""
+        from goldfish.sweep.launch import FailedRunsError
+
+        assert self.launcher is not None
+        results = self.launcher.launch(self.jobs(arguments), initial_job_idx=0)
+        failed = [result for result in results if result.status is JobStatus.FAILED]
+        if failed:
+            raise FailedRunsError(f"{len(failed)} of {len(results)} runs failed") from failed[0]._return_value
+        return results
+
+    def jobs(self, arguments: Sequence[str]) -> list[list[str]]:
+        """The overrides of every run, each run once however many grids hold it. Raises ConfigError."""
+        from goldfish.sweep import grids, overrides
+
+        assert self.composer is not None
+        options = self.composer.options
+        _, own = overrides.split(arguments, options)
+        given = {override.key_or_group: overrides.axis(override, options) for override in own}
+        united = {name: grids.axes(_plain(grid), options) for name, grid in self.grids.items()}
+        points = grids.points(grids.axes(_plain(self.params), options), united, given)
+        return [[str(setting) for setting in point] for point, _ in self.composer.distinct(points)]
+
+
+def _composer(hydra_context: HydraContext, config: DictConfig) -> "Composer":
+    from goldfish.sweep.compose import Composer
+
+    lines = [str(line) for line in config.hydra.overrides.hydra]
+    return Composer(hydra_context.config_loader, str(config.hydra.job.config_name), lines)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    container = OmegaConf.to_container(OmegaConf.create(dict(values)))
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _completed(lines: Sequence[str]) -> JobReturn:
+    done = JobReturn(overrides=lines, status=JobStatus.COMPLETED)
+    done.return_value = None
+    return done

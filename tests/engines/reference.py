@@ -1,0 +1,164 @@
+"""The independent reference: float64 cells of torch.nn in a loop, every state's gradient kept by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from goldfish import registry
+from goldfish.cells.base import Cell, HandDerivedCell
+from goldfish.recurrent import Recurrent
+
+TORCH = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered cell, its nonlinearity where it has one, and an engine that runs it."""
+
+    cell: str
+    nonlinearity: str | None
+    engine: str
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        return {} if self.nonlinearity is None else {"nonlinearity": self.nonlinearity}
+
+    def build(self, input_size: int, hidden_size: int, **others: Any) -> Recurrent:
+        return Recurrent(self.cell, input_size, hidden_size, engine=self.engine, **self.arguments, **others)
+
+    def __str__(self) -> str:
+        return "-".join(part for part in (self.cell, self.nonlinearity, self.engine) if part)
+
+
+def _cases() -> Iterator[Case]:
+    for name in registry.names("cell"):
+        known = registry.signature("cell", name).parameters
+        choices: tuple[str | None, ...] = (None,)
+        if "nonlinearity" in known:
+            choices = known["nonlinearity"].choices or (None,)
+        by_hand = issubclass(registry.load("cell", name), HandDerivedCell)
+        for choice in choices:
+            for engine in ("eager", "stepwise") if by_hand else ("eager",):
+                yield Case(name, choice, engine)
+
+
+CASES = list(_cases())
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+class _Generic(nn.Module):
+    """One step of a cell that torch.nn does not have: the affine identity written out, else the cell's own step."""
+
+    def __init__(self, cell: Cell, input_size: int) -> None:
+        super().__init__()
+        self.cell = cell
+        G, H = len(cell.gates), cell.hidden_size
+        for name, shape in zip(WEIGHTS, ((G * H, input_size), (G * H, H), (G * H,), (G * H,)), strict=True):
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, dtype=torch.float64)))
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        if self.cell.nonlinearity == "identity":
+            return x @ self.weight_ih.T + self.bias_ih + state @ self.weight_hh.T + self.bias_hh
+        wx = (x @ self.weight_ih.T + self.bias_ih).unsqueeze(0)
+        before = tuple(s.unsqueeze(0) for s in (state if isinstance(state, tuple) else (state,)))
+        after = self.cell.step(wx, before, self.weight_hh.unsqueeze(0), self.bias_hh.unsqueeze(0))
+        return tuple(s.squeeze(0) for s in after) if len(after) > 1 else after[0].squeeze(0)
+
+
+def _one_layer(recurrent: Recurrent, replica: int, layer: int) -> nn.Module:
+    """A float64 cell of torch.nn with the weights of one layer of one replica."""
+    cell, weights = recurrent.cell, recurrent.layer_weights(layer)
+    input_size = weights.weight_ih.shape[-1]
+    module: nn.Module
+    if recurrent.name in TORCH and cell.nonlinearity != "identity":
+        extra = {"nonlinearity": cell.nonlinearity} if recurrent.name == "rnn" else {}
+        module = TORCH[recurrent.name](input_size, cell.hidden_size, dtype=torch.float64, **extra)
+    else:
+        module = _Generic(cell, input_size)
+    with torch.no_grad():
+        for name in WEIGHTS:
+            getattr(module, name).copy_(getattr(weights, name)[replica])
+    return module
+
+
+class Unrolled:
+    """One replica's network, unrolled in float64: `outputs` (B, T, H), `final` name → (L, B, H), all in one graph."""
+
+    def __init__(self, recurrent: Recurrent, replica: int, inputs: Tensor, state: dict[str, Tensor]) -> None:
+        """`inputs` (B, T, D) and `state`, name → (L, B, H), may ask for gradients."""
+        self.names = recurrent.cell.states
+        self.modules = [_one_layer(recurrent, replica, layer) for layer in range(recurrent.cell.num_layers)]
+        self.totals: list[list[tuple[Tensor, ...]]] = []  # by layer and step: the states themselves
+        self.beyond: list[list[tuple[Tensor, ...]]] = []  # and the aliases that only t+1 and the loss see
+        below = list(inputs.double().unbind(1))
+        finals = []
+        for layer, module in enumerate(self.modules):
+            carried = tuple(state[name][layer].double() for name in self.names)
+            states, aliases = [], []
+            for x in below:
+                found = module(x, carried if len(carried) > 1 else carried[0])
+                now = found if isinstance(found, tuple) else (found,)
+                carried = (now[0], *(other.view_as(other) for other in now[1:]))
+                for tensor in (*now, *carried):
+                    if tensor.requires_grad:
+                        tensor.retain_grad()
+                states.append(now)
+                aliases.append(carried)
+            self.totals.append(states)
+            self.beyond.append(aliases)
+            below = [now[0] for now in states]
+            finals.append(carried)
+        self.outputs = torch.stack(below, dim=1)
+        self.final = {name: torch.stack([f[k] for f in finals]) for k, name in enumerate(self.names)}
+
+    def norms(self) -> dict[str, Tensor]:
+        """After a backward pass: name → (L, B, T), the norms of what `gradient_flow` promises."""
+        found = {name: self._gather(self.totals, [k]) for k, name in enumerate(self.names)}
+        return {name: v.norm(dim=-1) for name, v in (found | {"state": self._joint()}).items()}
+
+    def _joint(self) -> Tensor:
+        """dL/dh_t in total beside the other states' adjoints at fixed h_t."""
+        others = [self._gather(self.beyond, [k]) for k in range(1, len(self.names))]
+        return torch.cat([self._gather(self.totals, [0]), *others], dim=-1)
+
+    def _gather(self, nodes: list[list[tuple[Tensor, ...]]], which: list[int]) -> Tensor:
+        def gradient(tensor: Tensor) -> Tensor:
+            return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+        by_layer = [[torch.cat([gradient(step[k]) for k in which], -1) for step in layer] for layer in nodes]
+        return torch.stack([torch.stack(layer, dim=1) for layer in by_layer])
+
+    def weight_gradients(self) -> dict[str, Tensor]:
+        """name as in torch.nn → gradient."""
+        return {
+            f"{name}_l{layer}": getattr(module, name).grad
+            for layer, module in enumerate(self.modules)
+            for name in WEIGHTS
+        }
+
+
+def relative(actual: Tensor, expected: Tensor, dims: int = 1, floor: float = 0.0) -> float:
+    """The worst ‖actual − expected‖ / ‖expected‖ over vectors along the last `dims` axes; where that is 0, both are."""
+    axes = tuple(range(-dims, 0))
+    error = (actual.double() - expected).square().sum(axes).sqrt()
+    size = expected.square().sum(axes).sqrt()
+    assert (error[size == 0] == 0).all(), "not zero where the reference is zero"
+    kept = size > floor
+    assert kept.any(), "nothing to compare"
+    return float((error[kept] / size[kept]).max())
+
+
+def relative_log2(actual: Tensor, expected: Tensor) -> float:
+    """The worst |2^actual / 2^expected − 1|; -inf stands where and only where -inf is expected."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == torch.float64
+    assert torch.equal(torch.isneginf(actual), torch.isneginf(expected)), "-inf at the wrong places"
+    finite = ~torch.isneginf(expected)
+    return float(torch.expm1((actual[finite] - expected[finite]) * 0.6931471805599453).abs().max())
