@@ -123,6 +123,9 @@ class Recurrent(nn.Module):
         weights = [self.layer_weights(layer) for layer in range(self.cell.num_layers)]
         initial = self._initial(inputs, state)
         x = inputs.transpose(1, 2)
+        if self.input_size == 1:  # a pack of one takes a product with one column through gemv, with other last bits
+            x, weight_ih = nn.functional.pad(x, (0, 1)), nn.functional.pad(weights[0].weight_ih, (0, 1))
+            weights[0] = weights[0]._replace(weight_ih=weight_ih)
         if self.engine == "stepwise":
             assert isinstance(self.cell, HandDerivedCell)
             outputs, finals = stepwise.run(self.cell, x, weights, initial, self.recorder, self._pool)
@@ -138,16 +141,30 @@ class Recurrent(nn.Module):
             return [tuple(zeros for _ in self.cell.states) for _ in range(self.cell.num_layers)]
         if set(state) != set(self.cell.states):
             raise ValueError(f"the state has {sorted(state)}, expected {sorted(self.cell.states)}")
+        for name, value in state.items():
+            if value.shape != (self.replicas, self.cell.num_layers, B, H):
+                expected = f"({self.replicas}, {self.cell.num_layers}, {B}, {H})"
+                raise ValueError(f"the state's {name} has shape {tuple(value.shape)}, expected {expected}")
         return [tuple(state[name][:, layer] for name in self.cell.states) for layer in range(self.cell.num_layers)]
 
     def load_torch(self, replica: int, module: nn.RNNBase) -> None:
-        """Copy the weights of a torch.nn.RNN, LSTM or GRU (unidirectional, with biases) into one replica."""
+        """Copy the weights of a torch.nn.RNN, LSTM or GRU (unidirectional, with biases) into one replica.
+
+        Raises:
+            ValueError: when its weights or its nonlinearity are not those of this network.
+        """
+        own, given = dict(self.named_parameters()), module.state_dict()
+        if set(own) != set(given):
+            raise ValueError(f"the module has the weights {sorted(given)}, expected {sorted(own)}")
+        for name, value in given.items():
+            if own[name].shape[1:] != value.shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape[1:])}")
+        nonlinearity = getattr(module, "nonlinearity", self.cell.nonlinearity)
+        if nonlinearity != self.cell.nonlinearity:
+            raise ValueError(f"the module has nonlinearity {nonlinearity}, expected {self.cell.nonlinearity}")
         with torch.no_grad():
-            for name, value in module.state_dict().items():
-                own = self.get_parameter(name)
-                if own.shape[1:] != value.shape:
-                    raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(own.shape[1:])}")
-                own[replica] = value
+            for name, value in given.items():
+                own[name][replica] = value
 
     def to_torch(self, replica: int) -> nn.RNNBase:
         """One replica as a torch.nn.RNN, LSTM or GRU with batch_first=True.

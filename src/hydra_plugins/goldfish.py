@@ -90,9 +90,9 @@ class GoldfishSweeper(Sweeper):
 
         assert self.launcher is not None
         results = self.launcher.launch(self.jobs(arguments), initial_job_idx=0)
-        failed = [result for result in results if result.status is JobStatus.FAILED]
-        if failed:
-            raise FailedRunsError(f"{len(failed)} of {len(results)} runs failed") from failed[0]._return_value
+        errors = [result._return_value for result in results if result.status is JobStatus.FAILED]
+        if errors:
+            raise FailedRunsError([reason for error in errors for reason in _reasons(error)], len(results))
         return results
 
     def jobs(self, arguments: Sequence[str]) -> list[list[str]]:
@@ -113,6 +113,12 @@ def _composer(hydra_context: HydraContext, config: DictConfig) -> "Composer":
 
     lines = [str(line) for line in config.hydra.overrides.hydra]
     return Composer(hydra_context.config_loader, str(config.hydra.job.config_name), lines)
+
+
+def _reasons(error: BaseException) -> list[str]:
+    from goldfish.sweep.launch import FailedRunsError
+
+    return error.failures if isinstance(error, FailedRunsError) else [f"{type(error).__name__}: {error}"]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Unrolled:
 
 def relative(actual: Tensor, expected: Tensor, dims: int = 1, floor: float = 0.0) -> float:
     """The worst ‖actual − expected‖ / ‖expected‖ over vectors along the last `dims` axes; where that is 0, both are."""
+    actual, expected = actual.detach(), expected.detach()
     axes = tuple(range(-dims, 0))
     error = (actual.double() - expected).square().sum(axes).sqrt()
     size = expected.square().sum(axes).sqrt()

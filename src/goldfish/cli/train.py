@@ -40,7 +40,8 @@ def train(arguments: Sequence[str]) -> None:
     with _hydra(args) as hydra:
         composer = Composer(hydra.config_loader, config_name)
         composer.hydra, own = overrides.split(args.overrides, composer.options)
-        if args.multirun or composer.master().hydra.mode is RunMode.MULTIRUN:
+        mode = composer.master().hydra.mode  # composed even for -m, which checks Hydra's own overrides
+        if args.multirun or mode is RunMode.MULTIRUN:
             _sweep(hydra, composer, own)
             return
         composer.config([overrides.single(override, composer.options) for override in own])

@@ -130,13 +130,21 @@ class _Layer:
         return LayerWeights(by_x.mT, by_h.mT, x_bias.squeeze(1), h_bias.squeeze(1))
 
     def back(self) -> Back:
-        """The same recursion, one step at a time in float64, for the scaled chain."""
-        cell, weight_hh = self.cell, self.weight.weight_hh.double()
+        """The same recursion, one step at a time, for the scaled chain.
+
+        Each step is computed again in float64 from the states: 1 - tanh² of a saturated unit has no digits left in the
+        activations that float32 kept.
+        """
+        cell, H = self.cell, self.cell.hidden_size
+        weight_ih, weight_hh, bias_ih, bias_hh = (weight.detach().double() for weight in self.weight)
+        bias = (bias_ih + bias_hh if cell.folds_bias else bias_ih).unsqueeze(1)
+        weight_hh_t = weight_hh.mT.contiguous()
 
         def back(t: int, adjoints: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
             before = tuple(s.double() for s in self.previous(t))
-            saved = {name: buffer[:, t].double() for name, buffer in self.saved.items()}
-            gates = self.gates[:, t].double()
+            gates = torch.baddbmm(bias, self.inputs[:, t].double(), weight_ih.mT)
+            saved = {name: gates.new_empty(*gates.shape[:-1], width * H) for name, width in cell.saved.items()}
+            cell.step_in_place(gates, before, weight_hh_t, bias_hh, saved)
             local = cell.local_derivatives(gates, before, saved)
             dgates = torch.empty_like(gates)
             carry, totals = cell.adjoint_step(local, adjoints[0], (None, *adjoints[1:]), dgates)

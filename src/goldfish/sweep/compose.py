@@ -113,8 +113,8 @@ class Composer:
 
     def config(self, settings: Sequence[Setting]) -> Config:
         """The resolved configuration of one run. Raises ConfigError for whatever no run can mean."""
-        choices = [setting for setting in settings if self._chooses(setting)]
-        point = copy.deepcopy(self._template(tuple(str(choice) for choice in choices)))
+        choices = tuple(setting for setting in settings if self._chooses(setting))
+        point = copy.deepcopy(self._template(choices))
         for setting in settings:
             if not self._chooses(setting):
                 _place(point, setting.key, setting.value, setting)
@@ -131,12 +131,35 @@ class Composer:
     def _chooses(self, setting: Setting) -> bool:
         return bool(self.options(setting.key)) and not isinstance(setting.value, dict)
 
-    def _template(self, choices: tuple[str, ...]) -> Config:
-        if choices not in self._templates:
-            container = OmegaConf.to_container(self._compose(choices))
-            assert isinstance(container, dict)
-            self._templates[choices] = {str(key): value for key, value in container.items() if key != "hydra"}
-        return self._templates[choices]
+    def _template(self, choices: tuple[Setting, ...]) -> Config:
+        """The composed configuration of some choices, interpolations unresolved; never to be changed."""
+        key = tuple(str(choice) for choice in choices)
+        if key not in self._templates:
+            self._templates[key] = self._spliced(choices) or self._composed(key)
+        return self._templates[key]
+
+    def _spliced(self, choices: tuple[Setting, ...]) -> Config | None:
+        """The template put together from compositions of one choice each: their number adds up instead of multiplying.
+
+        None for a single choice, and where a choice reaches beyond its own group, as somebody's YAML file may.
+        """
+        frame = tuple(choice for choice in choices if choice.key not in config.CHOICES)
+        if len(choices) - len(frame) < 2:
+            return None
+        base = self._template(frame)
+        spliced = dict(base)
+        for choice in choices:
+            if choice not in frame:
+                alone = self._template((*frame, choice))
+                if base | {choice.key: alone.get(choice.key)} != alone:
+                    return None
+                spliced[choice.key] = alone[choice.key]
+        return spliced
+
+    def _composed(self, choices: tuple[str, ...]) -> Config:
+        container = OmegaConf.to_container(self._compose(choices))
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items() if key != "hydra"}
 
     def _compose(self, choices: Sequence[str]) -> DictConfig:
         try:
@@ -159,8 +182,9 @@ class Composer:
 
 def one_line(error: BaseException) -> str:
     """What Hydra or OmegaConf complains about, without the lines that describe the object."""
-    told = str(error) or str(error.__cause__ or type(error).__name__)
-    return told.strip().splitlines()[0] if told.strip() else type(error).__name__
+    told = str(error) or str(error.__cause__ or "") or type(error).__name__
+    lines = told.strip().splitlines()
+    return " ".join(lines[:2] if lines[0].startswith("Could not override") else lines[:1])
 
 
 def _place(point: Config, key: str, value: Any, setting: Setting) -> None:

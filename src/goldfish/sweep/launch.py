@@ -15,7 +15,14 @@ RERUN = ("missing", "stale", "all")
 
 
 class FailedRunsError(RuntimeError):
-    """Runs that a fault ended, or that could not be recorded. The command line exits with code 1."""
+    """Runs that a fault ended, or that could not be recorded: what to say of each. The command line exits with code 1."""
+
+    def __init__(self, failures: Sequence[str], total: int) -> None:
+        super().__init__(failures, total)
+        self.failures, self.total = list(failures), total
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"{len(self.failures)} of {self.total} runs failed", *self.failures])
 
 
 def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any) -> Report:
@@ -31,11 +38,11 @@ def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any)
     report = run_sweep(configs, store=Store(), rerun=rerun, **options)
     print(report.summary())
     if report.exit_code:
-        raise FailedRunsError(failures(report))
+        raise FailedRunsError(failures(report), report.total)
     return report
 
 
-def failures(report: Report) -> str:
-    """Each failed run and its reason."""
-    told = [f"{name}: {reason}" for name, reason in [*report.failures, *report.unrecorded]]
-    return f"{len(told)} of {report.total} runs failed\n  " + "\n  ".join(told)
+def failures(report: Report) -> list[str]:
+    """Each failed run and its reason, each run that could not be recorded and why."""
+    lost = [f"{name}: trained, but not recorded: {reason}" for name, reason in report.unrecorded]
+    return [f"{name}: {reason}" for name, reason in report.failures] + lost

@@ -68,7 +68,8 @@ class Task(ABC):
     readout: ClassVar[Literal["last", "every"]] = "last"  # the steps that are read out
     has_lag: ClassVar[bool] = True
     tolerance: ClassVar[float] = 0.04  # regression: a value within it counts as correct (Hochreiter & Schmidhuber 1997)
-    shortest: ClassVar[int] = 1  # the smallest length that can be sampled
+    shortest: int = 1  # the smallest length that can be sampled
+    train_size: int = 0  # sequences in a fixed training set drawn once per run; 0 draws fresh ones for ever
     length: int
 
     @abstractmethod
@@ -146,10 +147,45 @@ class Task(ABC):
         return length >= self.shortest
 
 
+class StoredTask(Task):
+    """A task on stored examples in fixed splits, such as real images; the order of each split is fixed and shuffled."""
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Number of examples in "train", "validation" or "test"."""
+
+    @abstractmethod
+    def examples(self, split: str, rows: Tensor, length: int) -> Batch:
+        """The examples of a split at these rows, (n,) int64, as sequences of the given length."""
+
+    def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
+        """Draw n examples uniformly, none twice before all of the split were drawn once."""
+        size = self.size(split)
+        orders = [torch.randperm(size, generator=generator) for _ in range(-(-n // size))]
+        return self.examples(split, torch.cat(orders)[:n], length)
+
+    def evaluation(self, split: str, length: int, n: int) -> Batch:
+        """The first n examples of the split, or all where it has fewer; "probe" takes them from the validation split."""
+        source = "validation" if split == "probe" else split
+        return self.examples(source, torch.arange(min(n, self.size(source))), length)
+
+
 def last_step(mask: Tensor) -> Tensor:
     """Index of the last True along the last axis; (…, T) → (…)."""
     steps = torch.arange(mask.shape[-1], device=mask.device)
     return torch.where(mask, steps, -1).amax(-1)
+
+
+def only_last(n: int, steps: int) -> Tensor:
+    """The mask (n, T) of a task that reads the last step."""
+    mask = torch.zeros(n, steps, dtype=torch.bool)
+    mask[:, -1] = True
+    return mask
+
+
+def one_hot(symbols: Tensor, size: int) -> Tensor:
+    """Symbols (…) below `size` as float vectors (…, size)."""
+    return torch.zeros(*symbols.shape, size).scatter_(-1, symbols.unsqueeze(-1), 1.0)
 
 
 def uniform_cross_entropy(classes: int) -> float:

@@ -139,7 +139,8 @@ class PackModule(pl.LightningModule):
             self._running = []
         self.accuracy.reset()
         self.val_loss.reset()
-        rows = {name: value.tolist() for name, value in values.items()}
+        # torchmetrics squeezes a single replica's axis away
+        rows = {name: value.reshape(-1).tolist() for name, value in values.items()}
         for replica in range(len(self.configs)):
             if replica in self.diverged:
                 continue

@@ -1,0 +1,31 @@
+# make sweep and make test set up everything on a machine with Python 3.11-3.13 and make, and run.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: sweep test lint clean help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+sweep: $(VENV)/.installed  ## the headline sweep: trains, draws the figures, prints the table
+	$(BIN)/goldfish reproduce forgetting
+
+test: $(VENV)/.installed  ## the whole test suite, linters first
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "goldfish needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=…)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:  ## remove the environment and the caches; keeps mlruns, mlflow.db and outputs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

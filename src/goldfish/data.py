@@ -1,0 +1,177 @@
+"""Real data: where it lies, what it contains, and evaluation sets as tables.
+
+Finding and hashing data imports neither torch nor scikit-learn nor datasets: the fingerprint of a run needs both, and the
+command line answers before it imports anything heavy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldfish import registry
+from goldfish.errors import ConfigError
+
+if TYPE_CHECKING:
+    import datasets
+    import numpy as np
+    from torch import Tensor
+
+    from goldfish.tasks.base import Task
+
+HUB_TIMEOUT = 3.0  # seconds to wait for the hub before saying that it cannot be reached
+_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+
+
+def content_hash(task: Mapping[str, Any]) -> str | None:
+    """Return 64 hex digits of the real data behind a task's configuration, None for synthetic data.
+
+    The task's file says where its data are: `CONTENT = "sklearn-digits"`, or `HUB_ID = "<hub id>"` beside an argument
+    `data` for a local folder. The hash of hub data covers every column and split as stored (images as their encoded
+    bytes), not where the files lie or how they are cut. Raises ConfigError when the data cannot be reached.
+    """
+    constants = registry.signature("task", task["name"]).constants
+    if constants.get("CONTENT") == "sklearn-digits":
+        return hashlib.sha256(digits_file().read_bytes()).hexdigest()
+    if "HUB_ID" in constants:
+        return _hash_tables(parquet_files(constants["HUB_ID"], task.get("data")))
+    return None
+
+
+def digits_file() -> Path:
+    """The compressed table of scikit-learn's digits, found without importing scikit-learn."""
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            return path
+    raise ConfigError("task=digits: scikit-learn's digits.csv.gz is not installed; expected scikit-learn ≥ 1.6")
+
+
+def parquet_files(hub_id: str, folder: str | None = None) -> dict[str, list[Path]]:
+    """Split → parquet files, of a local folder, or of the hub's dataset (downloaded once, then taken from its cache).
+
+    A file belongs to the split that its path names: train.parquet, test-00000-of-00001.parquet, …
+    Raises ConfigError, naming hub id and folder, when there are none.
+    """
+    if folder is None:
+        return _by_split(_hub_folder(hub_id))
+    found = _by_split(Path(folder)) if Path(folder).is_dir() else {}
+    if not found:
+        raise ConfigError(
+            f"task.data={folder}: no parquet files there; expected those of {hub_id}, or null for the hub's"
+        )
+    return found
+
+
+def _by_split(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        words = re.split(r"[^a-z]+", path.relative_to(folder).as_posix().lower())
+        split = next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), None)
+        if split is not None:
+            found.setdefault(split, []).append(path)
+    return found
+
+
+def _hub_folder(hub_id: str) -> Path:
+    """The cached copy of a hub dataset's parquet files; downloads them when there is none and the hub answers."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+
+    wanted: dict[str, Any] = {"repo_id": hub_id, "repo_type": "dataset", "allow_patterns": "*.parquet"}
+    try:
+        cached = Path(snapshot_download(**wanted, local_files_only=True))
+        if {"train", "test"} <= _by_split(cached).keys():
+            return cached
+    except LocalEntryNotFoundError:
+        pass  # never downloaded
+    try:
+        HfApi().dataset_info(hub_id, timeout=HUB_TIMEOUT)  # answers soon; a download would retry for minutes
+        return Path(snapshot_download(**wanted))
+    except (HTTPError, OSError) as error:
+        raise ConfigError(
+            f"task.data=null: the hub's dataset {hub_id} is neither cached nor reachable ({type(error).__name__}); "
+            f"expected a local folder with its parquet files, task.data=<folder>"
+        ) from error
+
+
+def _hash_tables(files: Mapping[str, list[Path]]) -> str:
+    from pyarrow import parquet
+
+    digest = hashlib.sha256()
+    for split in sorted(files):
+        columns: dict[str, Any] = {}
+        for path in files[split]:
+            table = parquet.read_table(path)
+            for name in table.column_names:
+                columns.setdefault(name, hashlib.sha256()).update(_encoded(table.column(name).to_pylist()))
+        for name in sorted(columns):
+            digest.update(f"{split}/{name}/{columns[name].hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _encoded(values: list[Any]) -> bytes:
+    """Values as bytes, each with its length before it, so that no two columns look alike."""
+    parts = []
+    for value in values:
+        if isinstance(value, dict) and "bytes" in value:
+            value = value["bytes"]  # an image: beside it stands only the name of the file it once was
+        content = value if isinstance(value, bytes) else repr(value).encode()
+        parts += [f"{len(content)}:".encode(), content]
+    return b"".join(parts)
+
+
+def load(hub_id: str, folder: str | None, split: str, columns: tuple[str, ...]) -> datasets.Dataset:
+    """One split of a real dataset through `datasets`, from the hub or from a local folder.
+
+    Raises ConfigError when neither is reachable, or when split or columns are missing.
+    """
+    import datasets
+
+    files = parquet_files(hub_id, folder)
+    if split not in files:
+        raise ConfigError(f"task.data={folder}: no parquet file of the split '{split}'; expected those of {hub_id}")
+    paths = [str(path) for path in files[split]]
+    table = datasets.load_dataset("parquet", data_files={split: paths}, split=split)
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise ConfigError(f"task.data={folder}: no column '{missing[0]}'; expected the columns of {hub_id}")
+    return table.select_columns(list(columns))
+
+
+def grey_images(table: datasets.Dataset, column: str) -> np.ndarray:
+    """A column of equally large grey images as (N, height, width) uint8."""
+    import io
+
+    import datasets
+    import numpy as np
+    from PIL import Image
+
+    encoded = table.cast_column(column, datasets.Image(decode=False)).with_format("arrow")[column]
+    return np.stack([np.asarray(Image.open(io.BytesIO(image["bytes"].as_py()))) for image in encoded])
+
+
+def label_chance(labels: Tensor) -> float:
+    """Share of the commonest class: the accuracy of a predictor that knows how often each class comes, but no input."""
+    return float(labels.bincount().max() / len(labels))
+
+
+def label_entropy(labels: Tensor) -> float:
+    """Cross-entropy in nats of the same predictor."""
+    shares = labels.bincount().double() / len(labels)
+    return -sum(share * math.log(share) for share in shares.tolist() if share > 0)
+
+
+def evaluation_table(task: Task, split: str, length: int, n: int) -> datasets.Dataset:
+    """A fixed evaluation set as a `datasets` table: columns inputs, targets, mask, and lag and recall where it has them."""
+    import datasets
+
+    batch = task.evaluation(split, length, n)
+    columns = {name: getattr(batch, name) for name in ("inputs", "targets", "mask", "lag", "recall")}
+    return datasets.Dataset.from_dict({name: value.numpy() for name, value in columns.items() if value is not None})

@@ -1,0 +1,2 @@
+def pytorch(layer, generator):
+    """x"""
