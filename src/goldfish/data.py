@@ -1,7 +1,7 @@
 """Real data: where it lies, what it contains, and evaluation sets as tables.
 
-Finding and hashing data imports neither torch nor scikit-learn nor datasets: the fingerprint of a run needs both, and the
-command line answers before it imports anything heavy.
+Finding and hashing data imports neither torch nor scikit-learn nor datasets: the fingerprint of a run needs both, and
+the command line answers before it imports anything heavy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import importlib.util
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +139,26 @@ def load(hub_id: str, folder: str | None, split: str, columns: tuple[str, ...]) 
     if split not in files:
         raise ConfigError(f"task.data={folder}: no parquet file of the split '{split}'; expected those of {hub_id}")
     paths = [str(path) for path in files[split]]
-    table = datasets.load_dataset("parquet", data_files={split: paths}, split=split)
+    with _no_bars():
+        table = datasets.load_dataset("parquet", data_files={split: paths}, split=split)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise ConfigError(f"task.data={folder}: no column '{missing[0]}'; expected the columns of {hub_id}")
     return table.select_columns(list(columns))
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the progress bars of `datasets` off the screen, where the sweep shows its own."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def grey_images(table: datasets.Dataset, column: str) -> np.ndarray:
@@ -159,7 +175,7 @@ def grey_images(table: datasets.Dataset, column: str) -> np.ndarray:
 
 def label_chance(labels: Tensor) -> float:
     """Share of the commonest class: the accuracy of a predictor that knows how often each class comes, but no input."""
-    return float(labels.bincount().max() / len(labels))
+    return int(labels.bincount().max()) / len(labels)
 
 
 def label_entropy(labels: Tensor) -> float:
@@ -169,7 +185,7 @@ def label_entropy(labels: Tensor) -> float:
 
 
 def evaluation_table(task: Task, split: str, length: int, n: int) -> datasets.Dataset:
-    """A fixed evaluation set as a `datasets` table: columns inputs, targets, mask, and lag and recall where it has them."""
+    """A fixed evaluation set as a `datasets` table: columns inputs, targets, mask; lag and recall where it has them."""
     import datasets
 
     batch = task.evaluation(split, length, n)

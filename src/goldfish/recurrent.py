@@ -175,7 +175,7 @@ class Recurrent(nn.Module):
         if self.name not in _TORCH or self.cell.nonlinearity == "identity":
             raise ValueError(f"torch.nn has no {self.name} with nonlinearity {self.cell.nonlinearity}")
         extra = {"nonlinearity": self.cell.nonlinearity} if self.name == "rnn" else {}
-        first = self.weight_ih_l0[replica]
+        first = self.get_parameter("weight_ih_l0")
         module = _TORCH[self.name](
             self.input_size,
             self.cell.hidden_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from goldfish.cells.base import Cell, HandDerivedCell
 from goldfish.recurrent import Recurrent
 
 TORCH = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+Tensors = dict[str, Tensor]
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -32,6 +34,11 @@ class Case:
 
     def build(self, input_size: int, hidden_size: int, **others: Any) -> Recurrent:
         return Recurrent(self.cell, input_size, hidden_size, engine=self.engine, **self.arguments, **others)
+
+    @property
+    def problem(self) -> tuple[str, str | None]:
+        """What is computed, whichever engine does it."""
+        return self.cell, self.nonlinearity
 
     def __str__(self) -> str:
         return "-".join(part for part in (self.cell, self.nonlinearity, self.engine) if part)
@@ -91,24 +98,27 @@ def _one_layer(recurrent: Recurrent, replica: int, layer: int) -> nn.Module:
 class Unrolled:
     """One replica's network, unrolled in float64: `outputs` (B, T, H), `final` name → (L, B, H), all in one graph."""
 
-    def __init__(self, recurrent: Recurrent, replica: int, inputs: Tensor, state: dict[str, Tensor]) -> None:
-        """`inputs` (B, T, D) and `state`, name → (L, B, H), may ask for gradients."""
+    def __init__(self, recurrent: Recurrent, replica: int, inputs: Tensor, state: Tensors) -> None:
+        """Unroll over `inputs` (B, T, D) from `state`, name → (L, B, H); both are copied and gather gradients."""
+        self.inputs = inputs.detach().to(torch.float64, copy=True).requires_grad_()
+        self.initial = {
+            name: value.detach().to(torch.float64, copy=True).requires_grad_() for name, value in state.items()
+        }
         self.names = recurrent.cell.states
         self.modules = [_one_layer(recurrent, replica, layer) for layer in range(recurrent.cell.num_layers)]
         self.totals: list[list[tuple[Tensor, ...]]] = []  # by layer and step: the states themselves
         self.beyond: list[list[tuple[Tensor, ...]]] = []  # and the aliases that only t+1 and the loss see
-        below = list(inputs.double().unbind(1))
+        below = list(self.inputs.unbind(1))
         finals = []
         for layer, module in enumerate(self.modules):
-            carried = tuple(state[name][layer].double() for name in self.names)
+            carried = tuple(self.initial[name][layer] for name in self.names)
             states, aliases = [], []
             for x in below:
                 found = module(x, carried if len(carried) > 1 else carried[0])
                 now = found if isinstance(found, tuple) else (found,)
                 carried = (now[0], *(other.view_as(other) for other in now[1:]))
                 for tensor in (*now, *carried):
-                    if tensor.requires_grad:
-                        tensor.retain_grad()
+                    tensor.retain_grad()
                 states.append(now)
                 aliases.append(carried)
             self.totals.append(states)
@@ -118,7 +128,7 @@ class Unrolled:
         self.outputs = torch.stack(below, dim=1)
         self.final = {name: torch.stack([f[k] for f in finals]) for k, name in enumerate(self.names)}
 
-    def norms(self) -> dict[str, Tensor]:
+    def norms(self) -> Tensors:
         """After a backward pass: name → (L, B, T), the norms of what `gradient_flow` promises."""
         found = {name: self._gather(self.totals, [k]) for k, name in enumerate(self.names)}
         return {name: v.norm(dim=-1) for name, v in (found | {"state": self._joint()}).items()}
@@ -135,7 +145,7 @@ class Unrolled:
         by_layer = [[torch.cat([gradient(step[k]) for k in which], -1) for step in layer] for layer in nodes]
         return torch.stack([torch.stack(layer, dim=1) for layer in by_layer])
 
-    def weight_gradients(self) -> dict[str, Tensor]:
+    def weight_gradients(self) -> Tensors:
         """name as in torch.nn → gradient."""
         return {
             f"{name}_l{layer}": getattr(module, name).grad
@@ -144,22 +154,34 @@ class Unrolled:
         }
 
 
+def gradient(tensor: Tensor) -> Tensor:
+    """The gradient that a backward pass left on a leaf."""
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 def relative(actual: Tensor, expected: Tensor, dims: int = 1, floor: float = 0.0) -> float:
-    """The worst ‖actual − expected‖ / ‖expected‖ over vectors along the last `dims` axes; where that is 0, both are."""
-    actual, expected = actual.detach(), expected.detach()
+    """The worst ‖actual − expected‖ / ‖expected‖ over vectors along the last `dims` axes.
+
+    Where ‖expected‖ ≤ floor (what float32 cannot hold), the difference is no larger than the floor; where it is 0, so
+    is `actual`.
+    """
+    actual, expected = actual.detach().double(), expected.detach()
+    assert actual.shape == expected.shape
     axes = tuple(range(-dims, 0))
-    error = (actual.double() - expected).square().sum(axes).sqrt()
+    error = (actual - expected).square().sum(axes).sqrt()
     size = expected.square().sum(axes).sqrt()
-    assert (error[size == 0] == 0).all(), "not zero where the reference is zero"
     kept = size > floor
-    assert kept.any(), "nothing to compare"
-    return float((error[kept] / size[kept]).max())
+    assert (error[~kept] <= floor).all(), "not as small as the reference"
+    return float((error[kept] / size[kept]).max()) if kept.any() else 0.0
 
 
 def relative_log2(actual: Tensor, expected: Tensor) -> float:
     """The worst |2^actual / 2^expected − 1|; -inf stands where and only where -inf is expected."""
     assert actual.shape == expected.shape
     assert actual.dtype == torch.float64
+    expected = expected.detach()
     assert torch.equal(torch.isneginf(actual), torch.isneginf(expected)), "-inf at the wrong places"
     finite = ~torch.isneginf(expected)
-    return float(torch.expm1((actual[finite] - expected[finite]) * 0.6931471805599453).abs().max())
+    assert torch.isfinite(actual[finite]).all()
+    return float(torch.expm1((actual[finite] - expected[finite]) * math.log(2)).abs().max())

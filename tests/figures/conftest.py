@@ -32,7 +32,7 @@ STEPS = 600
 
 def _run(task: str, arm: tuple[str, str], length: int, seed: int, noise: np.random.Generator) -> dict[str, object]:
     before, after, scale = ARMS[arm]
-    lengths, chance, offset = TASKS[task]
+    _, chance, offset = TASKS[task]
     lag = length - offset
     before, after = (rate * math.exp(0.1 * noise.normal()) for rate in (before, after))
     reach = scale * math.exp(0.25 * noise.normal())

@@ -170,7 +170,9 @@ class _Stepwise(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Every layer over all steps."""
         inputs, initial, weights = _unpack(cell, tensors)
-        layers, finals, x = [], [], inputs
+        layers: list[_Layer] = []
+        finals: list[Tensor] = []
+        x = inputs
         for weight, state in zip(weights, initial, strict=True):
             layer = _Layer(cell, weight, state, workspace)
             x, final = layer.forward(x, keep)

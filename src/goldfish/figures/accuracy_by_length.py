@@ -48,7 +48,7 @@ def draw(runs: pd.DataFrame) -> Figure:
 
 
 def intervals(rows: pd.DataFrame) -> dict[int, Interval]:
-    """The mean accuracy over seeds at each length, for rows of one task, cell and initialisation as `scored` gives them."""
+    """Mean accuracy over seeds at each length, for rows of one task, cell and initialisation as `scored` gives them."""
     known = rows[grid.column(rows, METRIC).notna()]
     return {
         int(length): mean_interval(group[METRIC].astype(float)).clipped(0, 1)
@@ -67,13 +67,14 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
         ):
             ax.plot(
                 group["length"], grid.column(group, METRIC), linestyle="none", marker=marker, markersize=2.2,
-                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.4, alpha=0.6, zorder=2, gid=f"{init} {kind}",
+                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.4, alpha=0.6, zorder=2,
+                gid=f"{init} {kind}",
             )  # fmt: skip
         found = intervals(rows)
         means = [interval.estimate for interval in found.values()]
         ax.plot(
-            list(found), means, color=colour, linestyle=look.linestyle, marker=look.marker, zorder=4, gid=f"{init} mean",
-            markeredgecolor="white", markeredgewidth=0.3,
+            list(found), means, color=colour, linestyle=look.linestyle, marker=look.marker, zorder=4,
+            gid=f"{init} mean", markeredgecolor="white", markeredgewidth=0.3,
         )  # fmt: skip
         known = {length: interval for length, interval in found.items() if interval.known}
         ax.vlines(

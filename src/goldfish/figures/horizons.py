@@ -1,7 +1,7 @@
 """Recall horizon reached after training against gradient horizon at initialisation: a panel per task and length.
 
 One point per cell × initialisation × seed, with Spearman's rank correlation over the panel's points and its interval.
-A horizon that reached the end of the sequence is a lower bound: its point is hollow, with a tick towards where it may be.
+A horizon that reached the end of the sequence is a lower bound: its point is hollow, with a tick towards the rest.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
                 gid=f"{cell} {init} {kind}",
                 **common,
             )
-        for end, marker in ((X_END, TICKRIGHT), (Y_END, TICKUP)):
+        for way, end, tick in (("right", X_END, TICKRIGHT), ("up", Y_END, TICKUP)):
             at = rows[rows[end] == 1.0]
-            ax.plot(at[X], at[Y], marker=marker, markersize=size / 2 + 2, gid=f"{cell} {init} at least", **common)
+            ax.plot(at[X], at[Y], marker=tick, markersize=size / 2 + 2, gid=f"{cell} {init} {way}", **common)
 
 
 def _rings(panel: pd.DataFrame) -> pd.Series:
@@ -153,7 +153,7 @@ def _short(value: float) -> str:
 def _note(covered: grid.Coverage, points: pd.DataFrame) -> str:
     bounds = int(((points[X_END] == 1.0) | (points[Y_END] == 1.0)).sum())
     return (
-        f"Hollow with a tick: at least this far, the end of the sequence was reached ({bounds} of {len(points)} points)."
+        f"Hollow with a tick: at least this far, the sequence ended here ({bounds} of {len(points)} points)."
         " ρ: Spearman's, bounds ranked at their value; in brackets its 95 % interval over cell × initialisation groups."
         " Where points coincide, one is drawn around the other."
         f" Dashed: equal horizons.\n{covered.note('recall horizon 0, crosses')}"

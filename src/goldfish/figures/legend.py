@@ -31,7 +31,7 @@ def handles(runs: pd.DataFrame, cell: str, *, lines: bool = True) -> list[Line2D
 def titled(legend: Legend, colour: str) -> None:
     """Write a legend's title in its cell's colour."""
     legend.get_title().set_color(colour)
-    legend.get_title().set_weight("bold")
+    legend.get_title().set_fontweight("bold")
 
 
 def below(figure: Figure, axes: np.ndarray, runs: pd.DataFrame, *, columns: int = 2, lines: bool = True) -> None:

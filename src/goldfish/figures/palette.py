@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 CELLS = {"rnn": "#D55E00", "lstm": "#0072B2", "gru": "#009E73"}
 OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")  # for cells that other packages add
@@ -33,7 +34,7 @@ class InitStyle:
     marker: str
 
     @property
-    def linestyle(self) -> str | tuple[float, tuple[float, ...]]:
+    def linestyle(self) -> tuple[float, tuple[float, ...]] | Literal["-"]:
         """The pattern as matplotlib's `linestyle`."""
         return (0, self.dashes) if self.dashes else "-"
 

@@ -1,7 +1,7 @@
-"""Intervals over seeds. The seed is the replication unit; every interval here is two-sided at 95 % unless told otherwise.
+"""Intervals over seeds. The seed is the replication unit; every interval here is two-sided, at 95 % by default.
 
 Counts get Wilson's score interval, means over seeds Student's t-interval below ten seeds and the bias-corrected and
-accelerated bootstrap from ten on. Both random intervals draw from a fixed seed: the same numbers give the same interval.
+accelerated bootstrap from ten on. Random draws have a fixed seed: the same numbers give the same interval.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def rank_correlation(
 ) -> Interval:
     """Spearman's rank correlation, ties at their midrank, with an interval that respects groups.
 
-    Seeds of one cell × initialisation are no independent points of a scatter over cells and initialisations, so the unit
+    Seeds of one cell × initialisation are no independent points of a scatter over cells and initialisations: the unit
     is the group. From ten groups on: percentile bootstrap that draws whole groups. From four to nine: Fisher's z with
     the standard error of Bonett and Wright (Psychometrika 65, 2000), √((1 + ρ²/2)/(m − 3)), m the number of groups.
     Fewer groups, or |ρ| = 1 where Fisher's z says nothing: no interval. ρ itself is NaN when x or y is constant.
@@ -131,8 +131,8 @@ def rank_correlation(
 def kaplan_meier(times: Iterable[float], solved: Iterable[bool]) -> tuple[Floats, Floats]:
     """Survival after each time at which a run solved (Kaplan and Meier, JASA 53, 1958).
 
-    `times` holds the step at which a run solved, or its budget where it did not: it stays at risk until then. A diverged
-    run is unsolved and stays at risk to the budget; a failed run is missing: leave it out.
+    `times` holds the step at which a run solved, or its budget where it did not: it stays at risk until then. A
+    diverged run is unsolved and stays at risk to the budget; a failed run is missing: leave it out.
     Returns the distinct solving times, ascending, and the share still unsolved after each.
     """
     when = _finite(times)
@@ -172,8 +172,8 @@ def _bonett_wright(rho: float, groups: int, n: int, level: float) -> Interval:
 def _weighted_spearman(weights: Floats, below_x: Floats, below_y: Floats) -> Floats:
     """Spearman's ρ of samples in which point i stands weights[·, i] times.
 
-    weights: (S, n). below: (n, n), [i, j] = 1 where point j lies below point i, ½ where they tie. Returns (S,), NaN where
-    x or y is constant. The midrank of point i is Σ_j weights_j·below[i, j] + ½.
+    weights: (S, n). below: (n, n), [i, j] = 1 where point j lies below point i, ½ where they tie. Returns (S,), NaN
+    where x or y is constant. The midrank of point i is Σ_j weights_j·below[i, j] + ½.
     """
     total = weights.sum(axis=1, keepdims=True)
     centred = []

@@ -1,4 +1,4 @@
-"""How a figure looks and how it is written: vector PDF with embedded TrueType fonts, and PNG, the same bytes every time.
+"""How a figure looks and is written: vector PDF with embedded TrueType fonts, and PNG, the same bytes every time.
 
 Figures are made without pyplot, so nothing is shown and no global state is left behind; DejaVu Sans comes with
 matplotlib, so a figure looks the same on every machine.
@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -29,7 +29,7 @@ TWO_COLUMNS = 6.75
 DPI = 250
 NOTE_SIZE = 5.5  # points
 _NOTE_LINE = NOTE_SIZE * 1.3 / 72  # inches
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
     "font.size": 7,
@@ -87,7 +87,8 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of rows × columns panels with the note below them; everything in inches, so that widths are exact.
 
-    `height` is one panel's; `gap` is the space between columns and between rows. Returns the figure and its axes (rows, columns).
+    `height` is one panel's; `gap` is the space between columns and between rows.
+    Returns the figure and its axes (rows, columns).
     """
     lines = _wrapped(note, width)
     foot = bottom + (_NOTE_LINE * len(lines) + 0.06 if lines else 0)

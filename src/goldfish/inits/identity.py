@@ -1,4 +1,34 @@
+"""Identity recurrent weights, the IRNN (Le, Jaitly, Hinton 2015)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
 import torch
-def identity(layer, generator):
-    """x"""
-    for w in layer.weight_hh: w.copy_(torch.eye(w.shape[0]))
+
+from goldfish.bounds import above, at_least
+from goldfish.inits.base import Layer
+
+
+def identity(
+    layer: Layer,
+    generator: torch.Generator,
+    *,
+    scale: Annotated[float, above(0)] = 1.0,
+    input_std: Annotated[float, at_least(0)] | None = 0.001,
+) -> None:
+    """IRNN: W_hh = scale · I, biases 0, W_ih normal with std input_std.
+
+    Le, Jaitly, Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units", §2: with ReLU and
+    no input the state stays what it is. The paper takes a scale below 1 (.01) where long memory is not wanted, and std
+    .001 for all other weights.
+
+    Replaces W_hh and both biases, and W_ih unless input_std is null, which leaves W_ih as PyTorch draws it. Gate by gate
+    in LSTM and GRU, for which the paper makes no claim.
+    """
+    H = layer.hidden_size
+    layer.weight_hh.copy_(scale * torch.eye(H, dtype=torch.float64).expand_as(layer.weight_hh))
+    layer.bias_ih.zero_()
+    layer.bias_hh.zero_()
+    if input_std is not None:
+        layer.weight_ih.copy_(input_std * torch.randn(layer.weight_ih.shape, generator=generator, dtype=torch.float64))

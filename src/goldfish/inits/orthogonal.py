@@ -1,4 +1,28 @@
+"""Random orthogonal recurrent weights (Saxe, McClelland, Ganguli 2014)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
 import torch
-def orthogonal(layer, generator):
-    """x"""
-    for w in layer.weight_hh: w.copy_(torch.linalg.qr(torch.randn(w.shape,generator=generator,dtype=torch.float64))[0])
+
+from goldfish.bounds import above
+from goldfish.inits.base import Layer
+from goldfish.threads import one_thread
+
+
+def orthogonal(layer: Layer, generator: torch.Generator, *, gain: Annotated[float, above(0)] = 1.0) -> None:
+    """W_hh = gain · a random orthogonal matrix: every singular value is gain.
+
+    Saxe, McClelland, Ganguli, ICLR 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", §3: an orthogonal matrix preserves the norm of every vector, forward and backward, not only on average.
+    Uniform (Haar) over the orthogonal group: Q of a Gaussian matrix's QR, the signs fixed so that diag(R) > 0
+    (Mezzadri 2007, "How to generate random matrices from the classical compact groups", eq. 5.12).
+
+    Replaces W_hh, gate by gate with a matrix of its own; W_ih and the biases stay PyTorch's.
+    """
+    normal = torch.randn(layer.weight_hh.shape, generator=generator, dtype=torch.float64)
+    with one_thread():
+        q, r = torch.linalg.qr(normal)
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q)
+    layer.weight_hh.copy_(gain * q * signs.unsqueeze(-2))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, ValueType
+from hydra.core.override_parser.types import Glob, Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from goldfish import config, registry
 from goldfish.errors import ConfigError, nearest
 
 Options = Callable[[str], Sequence[str]]  # the choices of a config group; none for a key that is no group
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
-_WORDS = ("true", "false", "null", "nan", "inf")  # bare words that the grammar does not read as strings
 
 
 @dataclass(frozen=True)
@@ -183,10 +180,3 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     raise ConfigError(f"{key}={value}: expected a number, a text or a list of them")
-
-
-def quoted(text: str) -> str:
-    """Text as Hydra's grammar reads it back unchanged."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
-        return text
-    return QuotedString(text, Quote.single).with_quotes()

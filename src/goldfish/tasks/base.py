@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,11 @@ class Batch:
     lag: Tensor | None = None
     recall: Tensor | None = None
 
-    def map(self, function) -> Batch:  # noqa: ANN001  (Tensor → Tensor)
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to every tensor."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Batch(**{name: None if value is None else function(value) for name, value in values.items()})
+        mapped: dict[str, Any] = {name: None if value is None else function(value) for name, value in values.items()}
+        return Batch(**mapped)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Sequences start … stop-1, of a batch without replica axis."""
@@ -56,7 +57,10 @@ class Batch:
         """Stack equal-shaped batches along a new replica axis."""
         names = [item.name for item in fields(Batch)]
         columns = {name: [getattr(batch, name) for batch in batches] for name in names}
-        return Batch(**{name: None if value[0] is None else torch.stack(value) for name, value in columns.items()})
+        stacked: dict[str, Any] = {
+            name: None if values[0] is None else torch.stack(values) for name, values in columns.items()
+        }
+        return Batch(**stacked)
 
 
 class Task(ABC):
@@ -76,7 +80,8 @@ class Task(ABC):
     def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
         """Draw n sequences of the given length (in the task's own units; T = self.steps(length)).
 
-        Every random number comes from `generator`. `split` is "train", "validation" or "test"; synthetic tasks ignore it.
+        Every random number comes from `generator`, a CPU generator. `split` is "train", "validation" or "test";
+        synthetic tasks ignore it.
         """
 
     @abstractmethod
@@ -165,7 +170,7 @@ class StoredTask(Task):
         return self.examples(split, torch.cat(orders)[:n], length)
 
     def evaluation(self, split: str, length: int, n: int) -> Batch:
-        """The first n examples of the split, or all where it has fewer; "probe" takes them from the validation split."""
+        """The first n examples of the split, or all where it has fewer; "probe" takes the validation split's."""
         source = "validation" if split == "probe" else split
         return self.examples(source, torch.arange(min(n, self.size(source))), length)
 

@@ -26,9 +26,9 @@ class Digits(StoredTask):
     Inputs are (n, T, 2), T = length: channel 0 is the pixel, 0 … 1; channel 1 is 1 at a blank and 0 at a pixel, so that
     a blank is no black pixel. The lag is the number of blanks: steps since the last pixel.
 
-    Split, the same for every run: the images are put in the order RandomState(1797).permutation(1797); of each class the
-    first fifth (rounded down) is the test split, the second fifth validation, the rest training: 1,091, 353 and 353
-    images. Each split keeps that order, so that the first n examples are a mixed sample.
+    Split, the same for every run: the images are put in the order RandomState(1797).permutation(1797); of each class
+    the first fifth (rounded down) is the test split, the second fifth validation, the rest training: 355, 355 and 1,087
+    images. Each split keeps that order, so that its first n examples are a mixed sample.
 
     By hand (length=67): pixels p0 … p63 of a seven, then three blanks,
         (p0, 0) … (p63, 0) (0, 1) (0, 1) (0, 1), target 7, lag 3.

@@ -99,16 +99,21 @@ class Mnist(StoredTask):
 def _splits(folder: str | None) -> dict[str, tuple[Tensor, Tensor]]:
     """Split → grey values (N, 784) uint8 and labels (N,), each split in its fixed order."""
     train, test = (_read(folder, split) for split in ("train", "test"))
+    images, labels = train
     return {
-        "train": tuple(part[VALIDATION:] for part in train),
-        "validation": tuple(part[:VALIDATION] for part in train),
+        "train": (images[VALIDATION:], labels[VALIDATION:]),
+        "validation": (images[:VALIDATION], labels[:VALIDATION]),
         "test": test,
     }
 
 
 def _read(folder: str | None, split: str) -> tuple[Tensor, Tensor]:
     table = real.load(HUB_ID, folder, split, ("image", "label"))
-    images = torch.from_numpy(real.grey_images(table, "image")).view(-1, PIXELS)
+    images = torch.from_numpy(real.grey_images(table, "image"))
+    if images.shape[1:] != (SIDE, SIDE):
+        raise ConfigError(
+            f"task.data={folder}: images of {tuple(images.shape[1:])} pixels; expected {SIDE}×{SIDE}, grey"
+        )
     labels = torch.tensor(table["label"][:])
     order = torch.from_numpy(np.random.RandomState(SPLIT_SEED).permutation(len(labels)))
-    return images[order], labels[order]
+    return images[order].flatten(1), labels[order]

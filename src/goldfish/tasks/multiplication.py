@@ -49,7 +49,7 @@ class Multiplication(Task):
 
     @property
     def chance(self) -> float:
-        """Share of targets within the tolerance t of the best constant, t itself: P(a·b < 2t), small products abound."""
+        """Share of targets within the tolerance t of the best constant, which is t: P(a·b < 2t) = 2t(1 − ln 2t)."""
         width = 2 * self.tolerance
         return width * (1 - math.log(width))
 

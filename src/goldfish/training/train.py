@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +14,7 @@ from goldfish import registry
 from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
+from goldfish.threads import one_thread
 from goldfish.training.data import PackData
 from goldfish.training.evaluate import Measured, measure_gradient_flow, measure_recall
 from goldfish.training.module import PackModule
@@ -78,17 +78,6 @@ def _device(accelerator: str) -> torch.device:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: no CUDA device here; expected cpu or auto")
     return torch.device("cpu" if accelerator == "cpu" or not torch.cuda.is_available() else "cuda")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: packs run side by side, and a run's bits must not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Probe(pl.Callback):

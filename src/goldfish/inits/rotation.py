@@ -1,0 +1,34 @@
+"""Recurrent weights that rotate pairs of units (Henaff, Szlam, LeCun 2016)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+
+from goldfish.bounds import between
+from goldfish.inits.base import Layer
+
+
+def rotation(
+    layer: Layer,
+    generator: torch.Generator,
+    *,
+    max_angle: Annotated[float, between(0, 3.141592653589793)] = 3.141592653589793,
+) -> None:
+    """W_hh block-diagonal: units 2k and 2k+1 turn by an angle θ_k ~ U(±max_angle).
+
+    Henaff, Szlam, LeCun, ICML 2016, "Recurrent orthogonal networks and long-memory tasks": the exponential of a
+    block-diagonal skew-symmetric matrix with entries U(-π, π), orthogonal with determinant 1 and eigenvalues e^{±iθ_k}.
+    max_angle=0 is the identity. With odd H the last unit, left alone, keeps its value: a 1×1 block of 1.
+
+    Replaces W_hh, gate by gate with angles of its own; W_ih and the biases stay PyTorch's.
+    """
+    G, H, _ = layer.weight_hh.shape
+    angles = (2 * torch.rand(G, H // 2, generator=generator, dtype=torch.float64) - 1) * max_angle
+    blocks = torch.eye(H, dtype=torch.float64).repeat(G, 1, 1)
+    first = torch.arange(0, H - 1, 2)
+    blocks[:, first, first] = blocks[:, first + 1, first + 1] = angles.cos()
+    blocks[:, first + 1, first] = angles.sin()
+    blocks[:, first, first + 1] = -angles.sin()
+    layer.weight_hh.copy_(blocks)

@@ -1,0 +1,42 @@
+"""Sparse recurrent weights of a given spectral radius (Sutskever et al. 2013; Pascanu et al. 2013)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+
+from goldfish.bounds import above, at_least
+from goldfish.inits.base import Layer
+from goldfish.threads import one_thread
+
+
+def sparse(
+    layer: Layer,
+    generator: torch.Generator,
+    *,
+    nonzeros: Annotated[int, at_least(1)] = 15,
+    spectral_radius: Annotated[float, above(0)] = 0.95,
+    input_std: Annotated[float, at_least(0)] | None = None,
+) -> None:
+    """W_hh with `nonzeros` normal entries per row, rescaled to a spectral radius.
+
+    Sutskever, Martens, Dahl, Hinton, ICML 2013, "On the importance of initialization and momentum in deep learning", §4:
+    every unit listens to 15 others, spectral radius 1.1. Pascanu, Mikolov, Bengio, ICML 2013, §4 ("smart tanh"): 15 per
+    row, .95, with std .01 for W_ih and biases 0, which is input_std=.01 here.
+
+    Replaces W_hh, gate by gate; the rows are those of h_t = φ(W_hh h_{t-1}), so `nonzeros` counts the incoming
+    connections of a unit. A layer of fewer units has dense rows. With input_std also W_ih ~ N(0, std input_std) and all
+    biases 0; null leaves them PyTorch's.
+    """
+    shape = layer.weight_hh.shape
+    values = torch.randn(shape, generator=generator, dtype=torch.float64)
+    ranks = torch.rand(shape, generator=generator, dtype=torch.float64).argsort(-1, stable=True).argsort(-1)
+    kept = values * (ranks < nonzeros)
+    with one_thread():
+        radius = torch.linalg.eigvals(kept).abs().amax(-1)
+    layer.weight_hh.copy_(kept * (spectral_radius / radius)[:, None, None])
+    if input_std is not None:
+        layer.weight_ih.copy_(input_std * torch.randn(layer.weight_ih.shape, generator=generator, dtype=torch.float64))
+        layer.bias_ih.zero_()
+        layer.bias_hh.zero_()
