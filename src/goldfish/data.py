@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from goldfish.tasks.base import Task
 
-HUB_TIMEOUT = 3.0  # seconds to wait for the hub before saying that it cannot be reached
+HUB_TIMEOUT = 2.0  # seconds to wait for the hub before saying that it cannot be reached
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
 
@@ -137,13 +137,15 @@ def load(hub_id: str, folder: str | None, split: str, columns: tuple[str, ...]) 
 
     files = parquet_files(hub_id, folder)
     if split not in files:
-        raise ConfigError(f"task.data={folder}: no parquet file of the split '{split}'; expected those of {hub_id}")
+        raise ConfigError(
+            f"task.data={folder or 'null'}: no parquet file of the split '{split}'; expected those of {hub_id}"
+        )
     paths = [str(path) for path in files[split]]
     with _no_bars():
         table = datasets.load_dataset("parquet", data_files={split: paths}, split=split)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
-        raise ConfigError(f"task.data={folder}: no column '{missing[0]}'; expected the columns of {hub_id}")
+        raise ConfigError(f"task.data={folder or 'null'}: no column '{missing[0]}'; expected the columns of {hub_id}")
     return table.select_columns(list(columns))
 
 

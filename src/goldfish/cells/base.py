@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]  # one tensor (R, B, H) for each name in `Cell.states`, h first
@@ -43,11 +44,10 @@ class HandDerivedCell(Cell):
 
     `gates` below is (…, G·H): it holds W_ih x_t + b_ih on entry and the gates' activations afterwards. `saved` are the
     further buffers the backward pass needs, name → width in units of H; "h" among them where h is not `gates` itself.
-    Every method is elementwise over leading axes but for the one product with W_hh.
     """
 
     saved: ClassVar[dict[str, int]] = {}
-    folds_bias: ClassVar[bool] = True  # b_hh may be added to b_ih beforehand (not in the GRU: r scales it)
+    folds_bias: ClassVar[bool] = True  # W_ih x + b_ih and W_hh h + b_hh are only ever added (not in the GRU)
 
     @abstractmethod
     def step_in_place(
@@ -59,26 +59,40 @@ class HandDerivedCell(Cell):
         """
 
     @abstractmethod
-    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """The elementwise derivatives that the adjoint recursion multiplies by; `state` is the one at t-1."""
-
-    @abstractmethod
     def adjoint_step(
-        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+        self,
+        gates: Tensor,
+        before: State,
+        saved: dict[str, Tensor],
+        adjoint: tuple[Tensor, Carry],
+        dgates: Tensor,
+        dinputs: Tensor,
     ) -> tuple[Carry, dict[str, Tensor]]:
         """One step of the adjoint recursion, backwards in time.
 
         Args:
-            local: `local_derivatives` of this step.
-            dh: total dL/dh_t, (R, B, H).
-            carry: for every state, the part of its adjoint that came from t+1 elementwise, not through W_hh; h's is
-                already in `dh`; c's is ∂L/∂c_t at fixed h_t.
-            dgates: receives dL/d(W_hh h_{t-1} + …), (R, B, G·H).
+            gates: the gates' activations at t, (R, B, G·H).
+            before: the state at t-1.
+            saved: the further buffers at t.
+            adjoint: total dL/dh_t, (R, B, H), and the carry: for every state, the part of its adjoint that came from t+1
+                elementwise, not through W_hh. h's is already in dL/dh_t; c's is ∂L/∂c_t at fixed h_t.
+            dgates: receives dL/d(W_hh h_{t-1} + b_hh), (R, B, G·H).
+            dinputs: receives dL/d(W_ih x_t + b_ih); the same tensor as `dgates` where the cell folds its biases.
 
         Returns:
             The carry for t-1, and the total adjoints of the states other than h.
         """
 
-    def input_adjoint(self, local: tuple[Tensor, ...], dh: Tensor, dgates: Tensor) -> Tensor:
-        """dL/d(W_ih x_t + b_ih), (…, G·H): the same as `dgates`, unless a gate acts between the two products."""
-        return dgates
+
+def sigmoid_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
+    """gradient · s (1 - s), where s = σ(a) is the activation, as one operation."""
+    if out is None:
+        return torch.ops.aten.sigmoid_backward(gradient, activation)
+    return torch.ops.aten.sigmoid_backward.grad_input(gradient, activation, grad_input=out)
+
+
+def tanh_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
+    """gradient · (1 - s²), where s = tanh(a) is the activation, as one operation."""
+    if out is None:
+        return torch.ops.aten.tanh_backward(gradient, activation)
+    return torch.ops.aten.tanh_backward.grad_input(gradient, activation, grad_input=out)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from goldfish.bounds import at_least
-from goldfish.cells.base import Carry, HandDerivedCell, State
+from goldfish.cells.base import Carry, HandDerivedCell, State, sigmoid_backward, tanh_backward
 
 
 class GRU(HandDerivedCell):
@@ -54,24 +54,22 @@ class GRU(HandDerivedCell):
         n.addcmul_(r, wh[..., 2 * H :]).tanh_()
         return (torch.lerp(n, h, z, out=out["h"]),)
 
-    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """∂h_t/∂(hidden-side pre-activation) of r, z, n side by side; ∂h_t/∂(input side of n); ∂h_t/∂h_{t-1} at fixed gates."""
-        r, z, n = gates.chunk(3, dim=-1)
-        wh_n = saved["wh"][..., 2 * r.shape[-1] :]
-        by_n = (1 - z) * (1 - n * n)
-        to_gates = torch.cat([by_n * wh_n * r * (1 - r), (state[0] - n) * z * (1 - z), by_n * r], dim=-1)
-        return to_gates, by_n, z
-
     def adjoint_step(
-        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+        self,
+        gates: Tensor,
+        before: State,
+        saved: dict[str, Tensor],
+        adjoint: tuple[Tensor, Carry],
+        dgates: Tensor,
+        dinputs: Tensor,
     ) -> tuple[Carry, dict[str, Tensor]]:
         """See the class's adjoint equation."""
-        to_gates, _, h_by_h = local
-        by_gate = (3, dh.shape[-1])
-        torch.mul(dh.unsqueeze(-2), to_gates.unflatten(-1, by_gate), out=dgates.unflatten(-1, by_gate))
-        return (dh * h_by_h,), {}
-
-    def input_adjoint(self, local: tuple[Tensor, ...], dh: Tensor, dgates: Tensor) -> Tensor:
-        """The input side of n is not scaled by r."""
+        (dh, _), (r, z, n) = adjoint, gates.chunk(3, dim=-1)
         H = dh.shape[-1]
-        return torch.cat([dgates[..., : 2 * H], dh * local[1]], dim=-1)
+        dr, dz, dn = dgates.chunk(3, dim=-1)
+        dn_input = tanh_backward(dh * (1 - z), n, out=dinputs[..., 2 * H :])
+        torch.mul(dn_input, r, out=dn)
+        sigmoid_backward(dn_input * saved["wh"][..., 2 * H :], r, out=dr)
+        sigmoid_backward(dh * (before[0] - n), z, out=dz)
+        dinputs[..., : 2 * H] = dgates[..., : 2 * H]
+        return (dh * z,), {}

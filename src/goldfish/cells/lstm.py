@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from goldfish.bounds import at_least
-from goldfish.cells.base import Carry, HandDerivedCell, State
+from goldfish.cells.base import Carry, HandDerivedCell, State, sigmoid_backward, tanh_backward
 
 
 class LSTM(HandDerivedCell):
@@ -55,24 +55,23 @@ class LSTM(HandDerivedCell):
         tanh_c = torch.tanh(c, out=out["tanh_c"])
         return torch.mul(o, tanh_c, out=out["h"]), c
 
-    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """∂h_t/∂c_t; ∂c_t/∂(pre-activation) of i, f, g and ∂h_t/∂(pre-activation) of o, side by side; ∂c_t/∂c_{t-1}."""
-        i, f, g, o = gates.chunk(4, dim=-1)
-        tanh_c = saved["tanh_c"]
-        to_gates = torch.cat(
-            [g * i * (1 - i), state[1] * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)],
-            dim=-1,
-        )
-        return o * (1 - tanh_c * tanh_c), to_gates, f
-
     def adjoint_step(
-        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+        self,
+        gates: Tensor,
+        before: State,
+        saved: dict[str, Tensor],
+        adjoint: tuple[Tensor, Carry],
+        dgates: Tensor,
+        dinputs: Tensor,
     ) -> tuple[Carry, dict[str, Tensor]]:
         """See the class's adjoint equations."""
-        h_by_c, to_gates, c_by_c = local
-        H = dh.shape[-1]
-        dc = dh * h_by_c if carry[1] is None else torch.addcmul(carry[1], dh, h_by_c)
-        by_c = to_gates[..., : 3 * H].unflatten(-1, (3, H))
-        torch.mul(dc.unsqueeze(-2), by_c, out=dgates[..., : 3 * H].unflatten(-1, (3, H)))
-        torch.mul(dh, to_gates[..., 3 * H :], out=dgates[..., 3 * H :])
-        return (None, dc * c_by_c), {"c": dc}
+        (dh, (_, e)), (i, f, g, o) = adjoint, gates.chunk(4, dim=-1)
+        di, df, dg, do = dgates.chunk(4, dim=-1)
+        dc = tanh_backward(dh * o, saved["tanh_c"])
+        if e is not None:
+            dc += e
+        sigmoid_backward(dc * g, i, out=di)
+        sigmoid_backward(dc * before[1], f, out=df)
+        tanh_backward(dc * i, g, out=dg)
+        sigmoid_backward(dh * saved["tanh_c"], o, out=do)
+        return (None, dc * f), {"c": dc}

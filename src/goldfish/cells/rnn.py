@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from goldfish.bounds import at_least
-from goldfish.cells.base import Carry, HandDerivedCell, State
+from goldfish.cells.base import Carry, HandDerivedCell, State, tanh_backward
 
 
 class RNN(HandDerivedCell):
@@ -49,15 +49,21 @@ class RNN(HandDerivedCell):
             gates.relu_()
         return (gates,)
 
-    def local_derivatives(self, gates: Tensor, state: State, saved: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """φ'(a_t), read off h_t."""
-        if self.nonlinearity == "tanh":
-            return (1 - gates * gates,)
-        return ((gates > 0).to(gates.dtype) if self.nonlinearity == "relu" else torch.ones_like(gates),)
-
     def adjoint_step(
-        self, local: tuple[Tensor, ...], dh: Tensor, carry: Carry, dgates: Tensor
+        self,
+        gates: Tensor,
+        before: State,
+        saved: dict[str, Tensor],
+        adjoint: tuple[Tensor, Carry],
+        dgates: Tensor,
+        dinputs: Tensor,
     ) -> tuple[Carry, dict[str, Tensor]]:
-        """dL/da_t = φ'(a_t) dL/dh_t; nothing passes by W_hh."""
-        torch.mul(dh, local[0], out=dgates)
+        """dL/da_t = φ'(a_t) dL/dh_t, φ' read off h_t; nothing passes by W_hh."""
+        dh, _ = adjoint
+        if self.nonlinearity == "tanh":
+            tanh_backward(dh, gates, out=dgates)
+        elif self.nonlinearity == "relu":
+            torch.mul(dh, gates > 0, out=dgates)
+        else:
+            dgates.copy_(dh)
         return (None,), {}

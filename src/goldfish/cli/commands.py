@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 
         return complete([item for item in arguments if item not in ("train", *COMPLETION)])
     if name not in COMMANDS:
-        raise ConfigError(f"{name}: unknown command; {nearest(name, COMMANDS)}")
+        raise ConfigError(f"{name}: unknown command; {nearest(name, [*COMMANDS, '--help', '--version'])}")
     return COMMANDS[name](rest)
 
 
@@ -68,10 +68,11 @@ def reproduce(arguments: Sequence[str]) -> int:
     parser.add_argument("--rerun", default="missing", metavar="missing|stale|all", help="runs to train (missing)")
     args = parsed(parser, arguments)
     _check_experiments(args)
-    from goldfish.cli.reproduce import reproduce
     from goldfish.sweep.launch import RERUN
 
     rerun = choice("--rerun", args.rerun, RERUN)
+    from goldfish.cli.reproduce import reproduce
+
     return reproduce(args.experiments, scale=args.scale, rerun=rerun, update_results=args.update_results)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import _run_hydra, get_args_parser
@@ -24,7 +25,7 @@ from goldfish.config import resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep import compose, overrides
 from goldfish.sweep.compose import Composer
-from goldfish.sweep.launch import FailedRunsError, launch
+from goldfish.sweep.launch import FailedRunsError, check, launch
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -40,8 +41,10 @@ def train(arguments: Sequence[str]) -> None:
     with _hydra(args) as hydra:
         composer = Composer(hydra.config_loader, config_name)
         composer.hydra, own = overrides.split(args.overrides, composer.options)
-        mode = composer.master().hydra.mode  # composed even for -m, which checks Hydra's own overrides
-        if args.multirun or mode is RunMode.MULTIRUN:
+        master = composer.master().hydra  # composed for every command, which checks Hydra's own overrides
+        if _is_packed(master):
+            check(master.launcher)
+        if args.multirun or master.mode is RunMode.MULTIRUN:
             _sweep(hydra, composer, own)
             return
         composer.config([overrides.single(override, composer.options) for override in own])
@@ -55,9 +58,13 @@ def job(values: DictConfig) -> None:
     """Train the one run that Hydra composed: alone, or as a job of joblib's or submitit's launcher."""
     container = OmegaConf.to_container(values, resolve=True)
     assert isinstance(container, dict)
-    launcher = HydraConfig.get().launcher
-    rerun = launcher.rerun if "rerun" in launcher else "missing"
+    hydra = HydraConfig.get()
+    rerun = hydra.launcher.rerun if _is_packed(hydra) else "missing"
     launch([resolve({str(key): value for key, value in container.items()})], rerun=rerun, workers=1)
+
+
+def _is_packed(hydra: Any) -> bool:
+    return bool(hydra.runtime.choices["hydra/launcher"] == "packed")
 
 
 def _quiet_job(values: DictConfig) -> ConfigError | FailedRunsError | None:

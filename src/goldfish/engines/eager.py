@@ -48,9 +48,9 @@ def run(
         trajectory = [state]
         for t in range(inputs.shape[1]):
             trajectory.append(cell.step(wx[:, t], trajectory[-1], weight.weight_hh, weight.bias_hh))
-        x = torch.stack([state[0] for state in trajectory[1:]], dim=1)
+        layers.append((x, trajectory))
         finals.append(trajectory[-1])
-        layers.append((wx, trajectory))
+        x = torch.stack([state[0] for state in trajectory[1:]], dim=1)
     tapped = _Tap.apply(_Chain(cell, weights, layers, recorder), x, *[s for state in finals for s in state])
     outputs, states = tapped[0], tapped[1:]
     width = len(cell.states)
@@ -58,7 +58,7 @@ def run(
 
 
 class _Chain:
-    """The second chain: per-step vector–Jacobian products with rescaled cotangents, in float64."""
+    """The second chain: per-step vector–Jacobian products with rescaled cotangents, each step run again in float64."""
 
     def __init__(self, cell: Cell, weights: Sequence[LayerWeights], layers: Sequence[Any], recorder: Recorder) -> None:
         self.cell, self.weights, self.layers, self.recorder = cell, weights, layers, recorder
@@ -72,14 +72,13 @@ class _Chain:
         self.recorder.record(stack_chain(backs, weights_ih, self.cell.states, direct, grouped))
 
     def _back(self, index: int) -> Back:
-        wx, trajectory = self.layers[index]
-        weight_hh = self.weights[index].weight_hh.detach().double()
-        bias_hh = self.weights[index].bias_hh.detach().double()
+        inputs, trajectory = self.layers[index]
+        weight_ih, weight_hh, bias_ih, bias_hh = (weight.detach().double() for weight in self.weights[index])
 
         def back(t: int, adjoints: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
+            wx_t = torch.baddbmm(bias_ih.unsqueeze(1), inputs[:, t].detach().double(), weight_ih.mT).requires_grad_()
             with torch.enable_grad():
                 before = tuple(s.detach().double().requires_grad_() for s in trajectory[t])
-                wx_t = wx[:, t].detach().double().requires_grad_()
                 after = self.cell.step(wx_t, before, weight_hh, bias_hh)
                 others = after[1:]  # their total adjoint includes the path through h_t
                 asked = [*before, wx_t, *others]

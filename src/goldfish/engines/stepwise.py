@@ -80,10 +80,6 @@ class _Layer:
         """The state at t-1."""
         return self.initial if t == 0 else tuple(buffer[:, t - 1] for buffer in self.states())
 
-    def shifted(self, index: int) -> Tensor:
-        """One state at t-1 for every t: (R, T, B, H)."""
-        return torch.cat([self.initial[index].unsqueeze(1), self.states()[index][:, :-1]], dim=1)
-
     def backward(self, direct: Tensor, final: Sequence[Tensor], needs_input: bool) -> _Gradients:
         """The adjoint recursion, and every gradient from it.
 
@@ -93,12 +89,11 @@ class _Layer:
             needs_input: whether dL/dx is asked for.
         """
         cell, (weight_ih, weight_hh, _, _) = self.cell, self.weight
-        R, T, B, H = direct.shape
+        R, T, B, _ = direct.shape
         adjoint = self.workspace.empty(direct.shape, direct).copy_(direct)
         adjoint[:, T - 1] += final[0]
         dgates = self.workspace.empty(self.gates.shape, direct)
-        before = tuple(self.shifted(index) for index in range(len(cell.states)))
-        local = cell.local_derivatives(self.gates, before, self.saved)
+        dinputs = dgates if cell.folds_bias else self.workspace.empty(self.gates.shape, direct)
         carry: Carry = (None, *final[1:])
         for t in reversed(range(T)):
             dh = adjoint[:, t]
@@ -106,28 +101,34 @@ class _Layer:
                 dh.baddbmm_(dgates[:, t + 1], weight_hh)
                 if carry[0] is not None:
                     dh.add_(carry[0])
-            carry, _ = cell.adjoint_step(tuple(part[:, t] for part in local), dh, carry, dgates[:, t])
-        to_input = cell.input_adjoint(local, adjoint, dgates)
+            saved = {name: buffer[:, t] for name, buffer in self.saved.items()}
+            into = (dgates[:, t], dinputs[:, t])
+            carry, _ = cell.adjoint_step(self.gates[:, t], self.previous(t), saved, (dh, carry), *into)
         initial_h = torch.bmm(dgates[:, 0], weight_hh)
-        dx = torch.bmm(to_input.view(R, T * B, -1), weight_ih).view(R, T, B, -1) if needs_input else None
+        flat_inputs = dinputs.view(R, T * B, -1)
         return _Gradients(
-            inputs=dx,
+            inputs=torch.bmm(flat_inputs, weight_ih).view(R, T, B, -1) if needs_input else None,
             initial=(initial_h if carry[0] is None else initial_h + carry[0], *carry[1:]),
-            weights=self._weight_gradients(to_input.view(R, T * B, -1), dgates.view(R, T * B, -1), before[0]),
+            weights=self._weight_gradients(flat_inputs, dgates.view(R, T * B, -1)),
         )
 
-    def _weight_gradients(self, to_input: Tensor, dgates: Tensor, before: Tensor) -> LayerWeights:
-        """One product over all steps: [x_t, h_{t-1}, 1]ᵀ dL/d(pre-activation), biases as the weight of a constant one."""
-        R, N, _ = dgates.shape
-        x, h = self.inputs.reshape(R, N, -1), before.view(R, N, -1)
-        ones = h.new_ones(R, N, 1)
-        if to_input.data_ptr() == dgates.data_ptr():  # no gate acts between the two products
-            found = torch.bmm(torch.cat([x, h, ones], dim=-1).mT, dgates)
-            by_x, by_h, by_one = found.split([x.shape[-1], h.shape[-1], 1], dim=1)
-            return LayerWeights(by_x.mT, by_h.mT, by_one.squeeze(1), by_one.squeeze(1))
-        by_x, x_bias = torch.bmm(torch.cat([x, ones], dim=-1).mT, to_input).split([x.shape[-1], 1], dim=1)
-        by_h, h_bias = torch.bmm(torch.cat([h, ones], dim=-1).mT, dgates).split([h.shape[-1], 1], dim=1)
-        return LayerWeights(by_x.mT, by_h.mT, x_bias.squeeze(1), h_bias.squeeze(1))
+    def _weight_gradients(self, dinputs: Tensor, dgates: Tensor) -> LayerWeights:
+        """Products over all steps of [x_t, 1, h_{t-1}, 1] and the gates' adjoints; a bias is the weight of a constant one."""
+        R, T, B, D = self.inputs.shape
+        H = self.cell.hidden_size
+        sources = self.workspace.empty((R, T, B, D + H + 2), self.outputs)
+        sources[..., :D] = self.inputs
+        sources[..., D] = 1
+        sources[:, 0, :, D + 1 : D + 1 + H] = self.initial[0]
+        sources[:, 1:, :, D + 1 : D + 1 + H] = self.outputs[:, :-1]
+        sources[..., D + 1 + H] = 1
+        flat = sources.view(R, T * B, -1).mT
+        if self.cell.folds_bias:
+            found = torch.bmm(flat, dgates)
+            by_inputs, by_hidden = found[:, : D + 1], found[:, D + 1 :]
+        else:
+            by_inputs, by_hidden = torch.bmm(flat[:, : D + 1], dinputs), torch.bmm(flat[:, D + 1 :], dgates)
+        return LayerWeights(by_inputs[:, :D].mT, by_hidden[:, :H].mT, by_inputs[:, D], by_hidden[:, H])
 
     def back(self) -> Back:
         """The same recursion, one step at a time, for the scaled chain.
@@ -145,13 +146,13 @@ class _Layer:
             gates = torch.baddbmm(bias, self.inputs[:, t].double(), weight_ih.mT)
             saved = {name: gates.new_empty(*gates.shape[:-1], width * H) for name, width in cell.saved.items()}
             cell.step_in_place(gates, before, weight_hh_t, bias_hh, saved)
-            local = cell.local_derivatives(gates, before, saved)
             dgates = torch.empty_like(gates)
-            carry, totals = cell.adjoint_step(local, adjoints[0], (None, *adjoints[1:]), dgates)
+            dinputs = dgates if cell.folds_bias else torch.empty_like(gates)
+            adjoint = (adjoints[0], (None, *adjoints[1:]))
+            carry, totals = cell.adjoint_step(gates, before, saved, adjoint, dgates, dinputs)
             dh = torch.bmm(dgates, weight_hh)
             rest = [part for part in carry[1:] if part is not None]
-            to_input = cell.input_adjoint(local, adjoints[0], dgates)
-            return [dh if carry[0] is None else dh + carry[0], *rest], totals, to_input
+            return [dh if carry[0] is None else dh + carry[0], *rest], totals, dinputs
 
         return back
 

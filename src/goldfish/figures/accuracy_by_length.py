@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from matplotlib.transforms import offset_copy
 
 from goldfish.figures import grid, legend, style
 from goldfish.figures.palette import cell_colours, cell_order, init_order, init_styles
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC = "test/accuracy"
+_APART = 2.4  # points between initialisations at one length: their bars would hide each other
 
 
 @style.paper()
@@ -58,34 +60,43 @@ def intervals(rows: pd.DataFrame) -> dict[int, Interval]:
 
 def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
     styles, colours = init_styles(runs["init"]), cell_colours(runs["cell"])
-    for init in init_order(panel["init"]):
+    inits = init_order(panel["init"])
+    for place, init in enumerate(inits):
         rows = panel[panel["init"] == init]
+        beside = _APART * (place - (len(inits) - 1) / 2)
+        common: Any = {
+            "transform": offset_copy(ax.transData, ax.get_figure(root=True), x=beside, units="points"),
+            "clip_on": False,
+        }
         colour, look = colours[rows["cell"].iloc[0]], styles[init]
-        for kind, marker, group in (
-            ("seeds", look.marker, rows[rows["outcome"] != "diverged"]),
-            ("diverged", "x", rows[rows["outcome"] == "diverged"]),
+        diverged = rows["outcome"] == "diverged"
+        for kind, marker, size, group in (
+            ("seeds", look.marker, 2.2, rows[~diverged]),
+            ("diverged", "x", 3.6, rows[diverged]),
         ):
             ax.plot(
-                group["length"], grid.column(group, METRIC), linestyle="none", marker=marker, markersize=2.2,
-                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.4, alpha=0.6, zorder=2,
-                gid=f"{init} {kind}",
+                group["length"], grid.column(group, METRIC), linestyle="none", marker=marker, markersize=size,
+                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.2 * size, alpha=0.6, zorder=2,
+                gid=f"{init} {kind}", **common,
             )  # fmt: skip
         found = intervals(rows)
         means = [interval.estimate for interval in found.values()]
         ax.plot(
             list(found), means, color=colour, linestyle=look.linestyle, marker=look.marker, zorder=4,
-            gid=f"{init} mean", markeredgecolor="white", markeredgewidth=0.3,
+            gid=f"{init} mean", markeredgecolor="white", markeredgewidth=0.3, **common,
         )  # fmt: skip
         known = {length: interval for length, interval in found.items() if interval.known}
         ax.vlines(
             list(known), [bar.low for bar in known.values()], [bar.high for bar in known.values()],
-            color=colour, linewidth=0.7, alpha=0.7, zorder=3, gid=f"{init} interval",
+            color=colour, linewidth=0.7, alpha=0.7, zorder=3, gid=f"{init} interval", **common,
         )  # fmt: skip
 
 
 def _frame(ax: Axes, lengths: list[int]) -> None:
     ax.set_xscale("log")
     style.ticks(ax.xaxis, [float(length) for length in lengths])
+    margin = (lengths[-1] / lengths[0]) ** 0.08 if len(lengths) > 1 else 2.0
+    ax.set_xlim(lengths[0] / margin, lengths[-1] * margin)
     ax.set_ylim(-0.03, 1.03)
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -99,7 +110,11 @@ def _label(axes: np.ndarray) -> None:
 
 
 def _note(covered: grid.Coverage) -> str:
-    method = "t-interval" if covered.seeds[1] < BOOTSTRAP_FROM else "bootstrap interval"
+    low, high = covered.seeds
+    method = "t-interval" if high < BOOTSTRAP_FROM else "bootstrap interval"
+    if low < BOOTSTRAP_FROM <= high:
+        method = "interval, t below ten seeds, bootstrap from ten on"
     return (
-        f"Line: mean over seeds; bar: its 95 % {method}; small marks: every seed.\n{covered.note('crosses at chance')}"
+        f"Line: mean over seeds; bar: its 95 % {method}; small marks: every seed."
+        f" Initialisations stand side by side at each length.\n{covered.note('crosses at chance')}"
     )

@@ -133,18 +133,21 @@ def arms(runs: pd.DataFrame, task: str) -> list[tuple[str, str]]:
     return [(cell, init) for cell in cells for init in inits if (cell, init) in found]
 
 
-def scored(runs: pd.DataFrame) -> pd.DataFrame:
+def scored(runs: pd.DataFrame, levels: pd.DataFrame | None = None) -> pd.DataFrame:
     """The runs that count: failed and missing ones left out, diverged ones at chance and with a recall horizon of 0.
 
     A diverged network answers nothing; leaving it out would flatter its cell. Its gradients before training stand.
+    `levels` is the whole table, where `runs` is a part of it that may not hold the chance level.
     """
+    levels = runs if levels is None else levels
     rows = runs[~runs["outcome"].isin(HOLES)].copy()
-    diverged = rows["outcome"] == "diverged"
-    rows.loc[diverged, "test/accuracy"] = [chance(runs, task) or 0.0 for task in rows.loc[diverged, "task"]]
     for task in tasks(rows):
-        here = diverged & (rows["task"] == task)
-        if has_lag(runs, task) and here.any():
-            rows.loc[here, ["recall/horizon", "recall/horizon_reached_end"]] = 0.0
+        diverged = (rows["outcome"] == "diverged") & (rows["task"] == task)
+        if not diverged.any():
+            continue
+        rows.loc[diverged, "test/accuracy"] = chance(levels, task) or 0.0
+        if has_lag(levels, task):
+            rows.loc[diverged, ["recall/horizon", "recall/horizon_reached_end"]] = 0.0
     return rows
 
 

@@ -7,7 +7,7 @@ A horizon that reached the end of the sequence is a lower bound: its point is ho
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from matplotlib.markers import TICKRIGHT, TICKUP
 
 from goldfish.errors import ConfigError
 from goldfish.figures import grid, legend, style
-from goldfish.figures.palette import GREY, cell_colours, init_styles
+from goldfish.figures.palette import GREY, cell_colours, cell_order, init_styles
 from goldfish.figures.statistics import Interval, rank_correlation
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def draw(runs: pd.DataFrame) -> Figure:
     points = _points(runs)
     columns = max(len(grid.lengths(runs, task)) for task in tasks)
     figure, axes = style.panels(
-        len(tasks), columns, height=1.2, left=0.56, right=0.08, top=0.34, bottom=legend.height(runs),
+        len(tasks), columns, height=1.3, left=0.56, right=0.08, top=0.34, bottom=legend.height(runs),
         gap=(0.1, 0.52), note=_note(covered, points),
     )  # fmt: skip
     for (row, task), column in product(enumerate(tasks), range(columns)):
@@ -79,7 +79,9 @@ def _points(runs: pd.DataFrame) -> pd.DataFrame:
     for name in (X, Y, X_END, Y_END):
         rows[name] = grid.column(rows, name)
     rows[[X_END, Y_END]] = rows[[X_END, Y_END]].fillna(0.0)
-    return rows[rows[X].notna() & rows[Y].notna()]
+    rows = rows[rows[X].notna() & rows[Y].notna()].sort_values(grid.KEYS)
+    order = {cell: place for place, cell in enumerate(cell_order(rows["cell"]))}
+    return rows.sort_values("cell", key=lambda cells: cells.map(order), kind="stable")
 
 
 def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
@@ -88,29 +90,24 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
     for (cell, init, ring), rows in panel.groupby(["cell", "init", rings], sort=False):
         bound = (rows[X_END] == 1.0) | (rows[Y_END] == 1.0)
         diverged = rows["outcome"] == "diverged"
-        size = 3.2 + 1.6 * min(ring, 3)
-        common = {
-            "linestyle": "none", "markeredgecolor": colours[cell], "markeredgewidth": 0.6, "clip_on": False,
-            "zorder": 4 - 0.1 * ring,
-        }  # fmt: skip
-        for kind, marker, face, chosen in (
-            ("exact", styles[init].marker, colours[cell], ~bound & ~diverged),
-            ("bound", styles[init].marker, "none", bound & ~diverged),
-            ("diverged", "x", colours[cell], diverged),
+        size = 3.4 + 1.6 * min(ring, 3)  # points
+        common: Any = {"linestyle": "none", "clip_on": False, "zorder": 4 - 0.1 * ring}
+        for kind, marker, face, edge, chosen in (
+            ("exact", styles[init].marker, colours[cell], "white", ~bound & ~diverged),
+            ("bound", styles[init].marker, "none", colours[cell], bound & ~diverged),
+            ("diverged", "x", colours[cell], colours[cell], diverged),
         ):
-            at = rows[chosen]
             ax.plot(
-                at[X],
-                at[Y],
-                marker=marker,
-                markersize=size,
-                markerfacecolor=face,
-                gid=f"{cell} {init} {kind}",
+                rows.loc[chosen, X], rows.loc[chosen, Y], marker=marker, markersize=size, markerfacecolor=face,
+                markeredgecolor=edge, markeredgewidth=0.3 if edge == "white" else 0.6, gid=f"{cell} {init} {kind}",
                 **common,
-            )
+            )  # fmt: skip
         for way, end, tick in (("right", X_END, TICKRIGHT), ("up", Y_END, TICKUP)):
-            at = rows[rows[end] == 1.0]
-            ax.plot(at[X], at[Y], marker=tick, markersize=size / 2 + 2, gid=f"{cell} {init} {way}", **common)
+            at = rows[(rows[end] == 1.0) & ~diverged]
+            ax.plot(
+                at[X], at[Y], marker=tick, markersize=size / 2 + 2, markeredgecolor=colours[cell], markeredgewidth=0.6,
+                gid=f"{cell} {init} {way}", **common,
+            )  # fmt: skip
 
 
 def _rings(panel: pd.DataFrame) -> pd.Series:
@@ -135,7 +132,7 @@ def _frame(axes: np.ndarray, points: pd.DataFrame) -> None:
             continue
         for axis, scale, limit in ((ax.xaxis, ax.set_xscale, ax.set_xlim), (ax.yaxis, ax.set_yscale, ax.set_ylim)):
             scale("symlog", linthresh=1, linscale=0.4)
-            limit(-0.25, highest * 1.5)
+            limit(-0.5, highest * 1.3)
             style.ticks(axis, places)
         ax.plot([0, highest], [0, highest], color=GREY, linewidth=0.5, linestyle=(0, (2, 2)), zorder=0, gid="equal")
     for ax in axes[:, 1:].flat:

@@ -16,15 +16,15 @@ CELLS = ("lstm", "gru")
 def chrono(layer: Layer, generator: torch.Generator, *, t_max: Annotated[int, at_least(3)] | None = None) -> None:
     """Gate biases that spread the units' memories over 1 … t_max steps: log U(1, t_max - 1).
 
-    Tallec & Ollivier, ICLR 2018, "Can recurrent neural networks warp time?", §3: a gate with bias log(u) remembers for
-    about u steps. LSTM, eq. 16: b_f ~ log U(1, t_max - 1), b_i = -b_f. GRU: b_z ~ log U(1, t_max - 1); with a plus sign,
-    because z keeps the old state in torch, h_t = (1-z) n + z h_{t-1}, while the paper's gate lets the new one in.
+    Tallec & Ollivier, ICLR 2018, "Can recurrent neural networks warp time?": with a gate bias of log(u) a unit
+    remembers for about u steps. LSTM: b_f ~ log U(1, t_max - 1), b_i = -b_f. GRU: b_z ~ log U(1, t_max - 1): a plus
+    sign, because in torch z keeps the old state, h_t = (1-z) n + z h_{t-1}, while the paper's gate lets the new one in.
     t_max is the longest dependency expected, in time steps; null takes the length of the training sequences.
 
     Replaces those gates' biases: all in b_ih and 0 in b_hh, since torch adds the two. All else stays PyTorch's.
 
     Raises:
-        ConfigError: for a cell other than lstm and gru, for t_max of 2 or less, or when neither t_max nor a length is known.
+        ConfigError: for a cell other than lstm and gru, for t_max ≤ 2, or when neither t_max nor a length is known.
     """
     if layer.cell not in CELLS:
         raise ConfigError(f"init=chrono: does not suit cell={layer.cell}, only {', '.join(CELLS)}")
@@ -38,10 +38,10 @@ def chrono(layer: Layer, generator: torch.Generator, *, t_max: Annotated[int, at
 
 
 def _t_max(layer: Layer, given: int | None) -> int:
-    if given is None and layer.sequence_length is None:
+    steps = layer.sequence_length if given is None else given
+    if steps is None:
         raise ConfigError("init.t_max=null: no sequence length is known here; expected int ≥ 3")
-    if given is None and layer.sequence_length is not None and layer.sequence_length <= 2:
-        raise ConfigError(f"init.t_max=null: sequences have only {layer.sequence_length} steps; expected int ≥ 3")
-    if given is not None and given <= 2:
-        raise ConfigError(f"init.t_max={given}: expected int ≥ 3 or null")
-    return given or layer.sequence_length or 0
+    if steps <= 2:
+        origin = f"null: sequences of {steps} steps are too short" if given is None else given
+        raise ConfigError(f"init.t_max={origin}; expected int ≥ 3")
+    return steps

@@ -25,7 +25,7 @@ def critical(
     """W_hh normal with the std σ_w/√H at which gradients neither vanish nor explode (vanilla RNN only).
 
     Poole et al. 2016; Schoenholz et al. 2017; Chen, Pennington, Schoenholz, ICML 2018, "Dynamical isometry and a mean
-    field theory of RNNs", §3: χ = σ_w² E[φ'(√q z)²] = 1 at the fixed point q = σ_w² E[φ(√q z)²] + R, z ~ N(0, 1).
+    field theory of RNNs": χ = σ_w² E[φ'(√q z)²] = 1 at the fixed point q = σ_w² E[φ(√q z)²] + R, z ~ N(0, 1).
     R = input_variance is the variance of W_ih x_t + b_ih + b_hh per unit; the gradient's norm changes by √χ per step.
     null takes R = 1/H, which PyTorch's W_ih and two biases give for inputs of norm 1, such as one-hot symbols. ReLU has
     σ_w = √2 and the identity 1 at any R (with R > 0 their q grows without limit).
@@ -54,7 +54,7 @@ def critical_sigma(nonlinearity: str, input_variance: float) -> float:
         low, high = high, 2 * high
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if _input_variance(middle) < input_variance else (low, middle)
-    return math.sqrt(_tanh_moments(high)[1] ** -1)
+    return 1 / math.sqrt(_tanh_moments(high)[1])
 
 
 def _input_variance(q: float) -> float:

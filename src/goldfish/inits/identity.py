@@ -19,12 +19,12 @@ def identity(
 ) -> None:
     """IRNN: W_hh = scale · I, biases 0, W_ih normal with std input_std.
 
-    Le, Jaitly, Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units", §2: with ReLU and
+    Le, Jaitly, Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units": with ReLU and
     no input the state stays what it is. The paper takes a scale below 1 (.01) where long memory is not wanted, and std
-    .001 for all other weights.
+    .001 for the input weights.
 
-    Replaces W_hh and both biases, and W_ih unless input_std is null, which leaves W_ih as PyTorch draws it. Gate by gate
-    in LSTM and GRU, for which the paper makes no claim.
+    Replaces W_hh and both biases, and W_ih unless input_std is null, which leaves W_ih as PyTorch draws it. In LSTM and
+    GRU, for which the paper makes no claim, every gate is treated so.
     """
     H = layer.hidden_size
     layer.weight_hh.copy_(scale * torch.eye(H, dtype=torch.float64).expand_as(layer.weight_hh))

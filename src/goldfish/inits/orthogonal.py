@@ -15,9 +15,9 @@ def orthogonal(layer: Layer, generator: torch.Generator, *, gain: Annotated[floa
     """W_hh = gain · a random orthogonal matrix: every singular value is gain.
 
     Saxe, McClelland, Ganguli, ICLR 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
-    networks", §3: an orthogonal matrix preserves the norm of every vector, forward and backward, not only on average.
-    Uniform (Haar) over the orthogonal group: Q of a Gaussian matrix's QR, the signs fixed so that diag(R) > 0
-    (Mezzadri 2007, "How to generate random matrices from the classical compact groups", eq. 5.12).
+    networks": WᵀW = gain² I, so that at gain 1 it keeps the norm of every vector, forward and backward. Uniform
+    (Haar) over the orthogonal group: Q of a Gaussian matrix's QR, the signs fixed so that diag(R) > 0 (Mezzadri 2007,
+    "How to generate random matrices from the classical compact groups").
 
     Replaces W_hh, gate by gate with a matrix of its own; W_ih and the biases stay PyTorch's.
     """

@@ -13,7 +13,7 @@ def pytorch(layer: Layer, generator: torch.Generator) -> None:
     """Every weight and bias uniform on ±1/√H, as torch.nn draws them.
 
     Replaces all four: W_ih, W_hh, b_ih, b_hh ~ U(-1/√H, 1/√H), whatever the fan-in (torch.nn.RNNBase.reset_parameters;
-    the habit goes back to LeCun, Bottou, Orr, Müller 1998, "Efficient BackProp", §4.6). Entries of W_hh have variance
+    the habit goes back to LeCun, Bottou, Orr, Müller 1998, "Efficient BackProp"). Entries of W_hh have variance
     1/(3H): in mean-field terms σ_w = 1/√3, deep in the regime where gradients vanish.
 
     Like every initialisation here it draws in float64 and rounds, so that runs of either precision start from the same

@@ -18,9 +18,10 @@ def rotation(
 ) -> None:
     """W_hh block-diagonal: units 2k and 2k+1 turn by an angle θ_k ~ U(±max_angle).
 
-    Henaff, Szlam, LeCun, ICML 2016, "Recurrent orthogonal networks and long-memory tasks": the exponential of a
-    block-diagonal skew-symmetric matrix with entries U(-π, π), orthogonal with determinant 1 and eigenvalues e^{±iθ_k}.
-    max_angle=0 is the identity. With odd H the last unit, left alone, keeps its value: a 1×1 block of 1.
+    Henaff, Szlam, LeCun, ICML 2016, "Recurrent orthogonal networks and long-memory tasks": pairs of units as the hands
+    of clocks. The blocks are exp([[0, -θ], [θ, 0]]) = [[cos θ, -sin θ], [sin θ, cos θ]], drawn as Lezcano-Casado and
+    Martínez-Rubio (ICML 2019) do under Henaff's name: orthogonal, determinant 1, eigenvalues e^{±iθ_k}. max_angle=0 is
+    the identity. With odd H the last unit, left alone, keeps its value: a 1×1 block of 1.
 
     Replaces W_hh, gate by gate with angles of its own; W_ih and the biases stay PyTorch's.
     """

@@ -21,17 +21,19 @@ def sparse(
 ) -> None:
     """W_hh with `nonzeros` normal entries per row, rescaled to a spectral radius.
 
-    Sutskever, Martens, Dahl, Hinton, ICML 2013, "On the importance of initialization and momentum in deep learning", §4:
-    every unit listens to 15 others, spectral radius 1.1. Pascanu, Mikolov, Bengio, ICML 2013, §4 ("smart tanh"): 15 per
-    row, .95, with std .01 for W_ih and biases 0, which is input_std=.01 here.
+    Sutskever, Martens, Dahl, Hinton, ICML 2013, "On the importance of initialization and momentum in deep learning":
+    every unit listens to 15 others, spectral radius 1.1. Pascanu, Mikolov, Bengio, ICML 2013, "On the difficulty of
+    training recurrent neural networks" (its "smart tanh"): 15 per row, spectral radius .95, std .01 for W_ih and biases
+    0, which is input_std=.01 here.
 
     Replaces W_hh, gate by gate; the rows are those of h_t = φ(W_hh h_{t-1}), so `nonzeros` counts the incoming
-    connections of a unit. A layer of fewer units has dense rows. With input_std also W_ih ~ N(0, std input_std) and all
-    biases 0; null leaves them PyTorch's.
+    connections of a unit (the code of Pascanu et al. multiplies from the other side: the outgoing ones). A layer of
+    fewer units has dense rows. With input_std also W_ih ~ N(0, std input_std) and all biases 0; null leaves them
+    PyTorch's.
     """
     shape = layer.weight_hh.shape
     values = torch.randn(shape, generator=generator, dtype=torch.float64)
-    ranks = torch.rand(shape, generator=generator, dtype=torch.float64).argsort(-1, stable=True).argsort(-1)
+    ranks = torch.rand(shape, generator=generator, dtype=torch.float64).argsort(dim=-1).argsort(dim=-1)
     kept = values * (ranks < nonzeros)
     with one_thread():
         radius = torch.linalg.eigvals(kept).abs().amax(-1)

@@ -91,6 +91,7 @@ class Composer:
         self.config_name = config_name
         self.hydra = list(hydra)
         self._templates: dict[tuple[str, ...], Config] = {}
+        self._master: DictConfig | None = None
         self._options: dict[str, list[str]] = {}
 
     def options(self, group: str) -> list[str]:
@@ -109,7 +110,9 @@ class Composer:
 
     def master(self) -> DictConfig:
         """The configuration without any of the run's overrides, Hydra's own part included. Raises ConfigError."""
-        return self._compose([])
+        if self._master is None:
+            self._master = self._compose(())
+        return self._master
 
     def config(self, settings: Sequence[Setting]) -> Config:
         """The resolved configuration of one run. Raises ConfigError for whatever no run can mean."""
@@ -157,7 +160,7 @@ class Composer:
         return spliced
 
     def _composed(self, choices: tuple[str, ...]) -> Config:
-        container = OmegaConf.to_container(self._compose(choices))
+        container = OmegaConf.to_container(self._compose(choices) if choices else self.master())
         assert isinstance(container, dict)
         return {str(key): value for key, value in container.items() if key != "hydra"}
 
@@ -172,6 +175,8 @@ class Composer:
 
     def _culprit(self, choices: Sequence[str]) -> str:
         """The first override that cannot be composed by itself, for the head of an error message."""
+        if self.config_name not in self.loader.get_group_options("", ObjectType.CONFIG):
+            return f"--config-name={self.config_name}: "
         for line in [*self.hydra, *choices]:
             try:
                 self._load([line])

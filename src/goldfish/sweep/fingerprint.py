@@ -13,7 +13,6 @@ from typing import Any
 from goldfish.config import Config
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
-_ELSEWHERE = {"task": {"data"}, "trainer": {"accelerator"}}  # where things lie and run, not what they are
 
 
 def fingerprint(config: Config) -> str:
@@ -26,11 +25,13 @@ def fingerprint(config: Config) -> str:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The part of a configuration that the fingerprint covers, with the content hash of real data."""
-    kept: dict[str, Any] = {key: value for key, value in config.items() if key != "tracking"}
-    for group, keys in _ELSEWHERE.items():
-        kept[group] = {key: value for key, value in config[group].items() if key not in keys}
-    return kept | {"format": FORMAT, "content": _content(canonical(config["task"]))}
+    """The part of a configuration that the fingerprint covers; real data by its content, not by its folder."""
+    task, content = dict(config["task"]), _content(config["task"]["name"], config["task"].get("data"))
+    if content is not None:
+        task = {key: value for key, value in task.items() if key != "data"} | {"content": content}
+    trainer = {key: value for key, value in config["trainer"].items() if key != "accelerator"}
+    rest = {key: value for key, value in config.items() if key != "tracking"}
+    return rest | {"task": task, "trainer": trainer, "format": FORMAT}
 
 
 def canonical(value: Any) -> str:
@@ -39,8 +40,8 @@ def canonical(value: Any) -> str:
 
 
 @cache
-def _content(task: str) -> str | None:
-    """The content hash of a task's data, given its configuration in canonical form; None for synthetic data."""
+def _content(task: str, data: Any) -> str | None:
+    """The content hash of a task's real data, which its name and its argument `data` decide; None for synthetic data."""
     from goldfish.data import content_hash
 
-    return content_hash(json.loads(task))
+    return content_hash({"name": task, "data": data})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from goldfish.bounds import at_least
 from goldfish.config import Config
-from goldfish.errors import ConfigError, nearest
+from goldfish.signatures import Parameter
 
 if TYPE_CHECKING:
     from goldfish.sweep.report import Report
 
 RERUN = ("missing", "stale", "all")
+OPTIONS = {
+    "rerun": Parameter("rerun", str, default="missing", choices=RERUN),
+    "workers": Parameter("workers", int, optional=True, bound=at_least(1)),
+    "pack_size": Parameter("pack_size", int, default=16, bound=at_least(1)),
+}
 
 
 class FailedRunsError(RuntimeError):
@@ -25,6 +31,12 @@ class FailedRunsError(RuntimeError):
         return "\n  ".join([f"{len(self.failures)} of {self.total} runs failed", *self.failures])
 
 
+def check(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a wrong option of the packed launcher, `hydra.launcher.<option>`."""
+    for name, parameter in OPTIONS.items():
+        parameter.check(f"hydra.launcher.{name}", options[name])
+
+
 def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any) -> Report:
     """Train what is not recorded yet, in the store of the working directory or of MLFLOW_TRACKING_URI.
 
@@ -33,8 +45,6 @@ def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any)
     from goldfish.sweep.run import run_sweep
     from goldfish.tracking.store import Store
 
-    if rerun not in RERUN:
-        raise ConfigError(f"rerun={rerun}: {nearest(rerun, RERUN)}")
     report = run_sweep(configs, store=Store(), rerun=rerun, **options)
     print(report.summary())
     if report.exit_code:

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from goldfish.config import Config
+from goldfish.errors import ConfigError
+
+_DEVICES = ("nvidia[0-9]*", "nvmap", "dxg", "kfd")  # NVIDIA; on Jetson; under Windows' Linux; AMD
 
 
 def cores() -> int:
@@ -30,21 +33,28 @@ def _quota(file: Path, unlimited: int) -> int:
     return unlimited if quota == "max" else max(1, int(quota) // int(period or 100_000))
 
 
+def check(configs: Iterable[Config]) -> None:
+    """Raise ConfigError when a run asks for a GPU and there is none."""
+    if any(config["trainer"]["accelerator"] == "gpu" for config in configs) and not has_gpu():
+        raise ConfigError("trainer.accelerator=gpu: no GPU that torch can use here; expected cpu or auto")
+
+
 def uses_gpu(configs: Iterable[Config]) -> bool:
-    """True when any run would be trained on an NVIDIA GPU."""
-    wanted = {config["trainer"]["accelerator"] for config in configs}
-    return "gpu" in wanted or ("auto" in wanted and _nvidia() and _torch_has_cuda())
+    """True when any run would be trained on a GPU."""
+    return any(config["trainer"]["accelerator"] != "cpu" for config in configs) and has_gpu()
 
 
-def _nvidia() -> bool:
+def has_gpu() -> bool:
+    """True when there is a GPU, it is not hidden, and torch is a build that can use it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
-    return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    present = any(any(Path("/dev").glob(pattern)) for pattern in _DEVICES)
+    return present and not hidden and _torch_has_gpu()
 
 
-def _torch_has_cuda() -> bool:
-    """True unless torch is a build without CUDA, as its version file says."""
+def _torch_has_gpu() -> bool:
+    """True unless torch is a build for the CPU alone, as its version file says."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False
-    version = Path(spec.origin).with_name("version.py")
-    return not (version.is_file() and re.search(r"^cuda\b.*= None$", version.read_text(), re.MULTILINE))
+    version = Path(spec.origin).with_name("version.py").read_text()
+    return not all(re.search(rf"^{kind}\b.*= None$", version, re.MULTILINE) for kind in ("cuda", "hip"))

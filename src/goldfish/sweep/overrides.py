@@ -58,6 +58,8 @@ def split(lines: Iterable[str], options: Options) -> tuple[list[str], list[Overr
         if not override.is_hydra_override():
             check(override, options)
             own.append(override)
+        elif override.is_sweep_override():
+            raise ConfigError(f"{line}: a sweep goes over keys of the run, not of Hydra")
         else:
             _check_choice(override, options)
             hydra.append(line)

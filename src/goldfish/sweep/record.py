@@ -46,6 +46,11 @@ class Entry:
     fingerprint: str
     source_hash: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the run in the store."""
+        return self.experiment_name, self.fingerprint
+
 
 class Recorder:
     """Prepares the store and records outcomes in the order in which they are put, in one background thread."""
@@ -61,23 +66,25 @@ class Recorder:
         """Begin: the store's own imports take seconds, and go on beside those of the workers."""
         self._thread.start()
 
-    def put(self, entry: Entry) -> None:
-        """Have an outcome recorded. Raises what `prepare` of the store raised, so that no training is done in vain."""
+    def check(self) -> None:
+        """Raise what made recording impossible, if anything did, so that nothing is trained in vain."""
         if self._error is not None:
             raise self._error
+
+    def put(self, entry: Entry) -> None:
+        """Have an outcome recorded."""
         self._queue.put(entry)
 
     def close(self) -> None:
         """Wait until everything is recorded; what could not be, even at a second attempt, is in `unrecorded`."""
         self._queue.put(None)
         self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self.check()
 
     def _work(self) -> None:
         try:
             self._store.prepare()
-            provenance = self._provenance()
+            provenance = collect()
         except BaseException as error:  # handed to the thread that trains
             self._error = error
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from goldfish.config import Config
-from goldfish.training.outcome import Verdict
+from goldfish.training.outcome import Outcome, Verdict
 
 
 @dataclass
@@ -36,6 +36,12 @@ class Report:
     failures: list[tuple[str, str]] = field(default_factory=list)
     unrecorded: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def count(self, name: str, outcome: Outcome) -> None:
+        """Take one trained run into account."""
+        self.verdicts[outcome.verdict] += 1
+        if outcome.verdict == "failed":
+            self.failures.append((name, outcome.reason))
 
     @property
     def solved(self) -> int:

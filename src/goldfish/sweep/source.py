@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from goldfish.config import Config
 
 PACKAGE = Path(registry.__file__).parent
 SHARED = ("engines", "models", "probes", "training")  # folders that every run goes through
-THINGS = ("cells", "inits", "tasks", "optimizers")  # folders of which a run uses some files only
 CHOSEN = ("cell", "init", "task", "optimizer")
+DESCRIBING = {"errors", "bounds", "signatures", "registry", "config", "settings"}  # what is chosen, not what is done
 
 
 def source_hash(config: Config) -> str:
@@ -28,29 +27,22 @@ def source_hash(config: Config) -> str:
 
 
 def files(config: Config) -> list[Path]:
-    """The source files that made a run, without settings, registry and everything else that only describes it."""
+    """The source files that made a run: what it chose, what trains it, and every module of ours that these import."""
     chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN]
-    shared = [path for folder in SHARED for path in (PACKAGE / folder).rglob("*.py")]
-    alone = [path for path in (PACKAGE / "recurrent.py", PACKAGE / "data.py") if path.is_file()]
-    return sorted({*_with_imports(chosen), *shared, *alone})
-
-
-def _with_imports(paths: Iterable[Path]) -> set[Path]:
-    """The files, and those of `cells`, `inits`, `tasks` and `optimizers` that they import: bases and helpers."""
+    waiting = [*chosen, *(path for folder in SHARED for path in (PACKAGE / folder).rglob("*.py"))]
     found: set[Path] = set()
-    waiting = list(paths)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
             waiting += [file for name in _parsed(path)[1] if (file := _file(name)) is not None]
-    return found
+    return sorted(found)
 
 
 def _file(module: str) -> Path | None:
-    """The file of a module such as goldfish.tasks.base, where it lies in one of the folders of things."""
+    """The file of a module of goldfish, unless it only describes what there is to choose."""
     package, *parts = module.split(".")
-    if package != "goldfish" or not parts or parts[0] not in THINGS:
+    if package != PACKAGE.name or not parts or parts[0] in DESCRIBING:
         return None
     path = PACKAGE.joinpath(*parts).with_suffix(".py")
     return path if path.is_file() else None

@@ -112,7 +112,7 @@ def _read(folder: str | None, split: str) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(real.grey_images(table, "image"))
     if images.shape[1:] != (SIDE, SIDE):
         raise ConfigError(
-            f"task.data={folder}: images of {tuple(images.shape[1:])} pixels; expected {SIDE}×{SIDE}, grey"
+            f"task.data={folder or 'null'}: images of {tuple(images.shape[1:])} pixels; expected {SIDE}×{SIDE}, grey"
         )
     labels = torch.tensor(table["label"][:])
     order = torch.from_numpy(np.random.RandomState(SPLIT_SEED).permutation(len(labels)))

@@ -1,0 +1,25 @@
+"""Figures and table of the headline sweep, drawn from its table of runs; cells, tasks and lengths are read from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from goldfish.figures import accuracy_by_length, gradient_norm, horizons, style
+from goldfish.figures.table import text
+
+
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
+    """Draw the three figures into `out`, each as PDF and PNG; returns the files written."""
+    figures = {
+        "figure1_gradient_norm": gradient_norm.draw(runs, curves),
+        "figure2_accuracy_by_length": accuracy_by_length.draw(runs),
+        "figure3_horizons": horizons.draw(runs),
+    }
+    return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
+
+
+def table(runs: pd.DataFrame) -> str:
+    """The table that the sweep ends with."""
+    return text(runs)

@@ -1,0 +1,60 @@
+"""`goldfish reproduce` and `goldfish figures`: train what is missing, then tables, figures and the verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from goldfish.cli import results
+from goldfish.config import Config
+from goldfish.sweep import experiment as experiments
+from goldfish.sweep.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from goldfish.sweep.report import Report
+    from goldfish.tracking.store import Store
+
+
+def reproduce(
+    names: Sequence[str], *, scale: str, rerun: Literal["missing", "stale", "all"], update_results: bool
+) -> int:
+    """Reproduce experiments one after another; return 1 when a run failed. Raises ConfigError before anything starts."""
+    from goldfish.sweep.compose import Composer, loader
+    from goldfish.tracking.store import Store
+
+    composer = Composer(loader())
+    read = [experiments.read(name) for name in names]
+    plans = [(experiment, experiments.expand(experiment, scale, composer)) for experiment in read]
+    store = Store()
+    codes = [_reproduce(experiment, scale, configs, store, rerun, update_results) for experiment, configs in plans]
+    return max(codes)
+
+
+def _reproduce(
+    experiment: Experiment,
+    scale: str,
+    configs: list[Config],
+    store: Store,
+    rerun: Literal["missing", "stale", "all"],
+    update_results: bool,
+) -> int:
+    from goldfish.sweep.launch import failures
+    from goldfish.sweep.run import run_sweep
+
+    report = run_sweep(configs, store=store, rerun=rerun, sweep_name=f"{experiment.name}/{scale}")
+    print(report.summary())
+    for line in failures(report):
+        print(f"goldfish: {line}", file=sys.stderr)
+    out = results.output(experiment, scale)
+    results.write(out, *tables(store, experiment.name, configs, report))
+    runs, files = _show(experiment, scale)
+    results.write_manifest(out, ["goldfish", *sys.argv[1:]], runs, _provenance())
+    if update_results and report.exit_code:
+        print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
+    elif update_results:
+        print(f"Results: {results.publish(experiment, scale, files)}")
+    print(f"MLflow UI: goldfish ui {experiment.name}")
+    return report.exit_code

@@ -1,0 +1,99 @@
+"""An experiment's results on disk: runs.csv, curves.parquet, manifest.json and figures, in outputs/<name>/<scale>/.
+
+A figure is a function of these tables: they are always read back from disk before anything is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldfish.errors import ConfigError
+from goldfish.sweep.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUNS, CURVES, MANIFEST = "runs.csv", "curves.parquet", "manifest.json"
+_ORDER = ["task", "cell", "init", "length", "seed", "fingerprint"]
+
+
+def output(experiment: Experiment, scale: str) -> Path:
+    """The folder that results are written to, below the working directory."""
+    return Path("outputs") / experiment.name / scale
+
+
+def published(experiment: Experiment, scale: str) -> Path:
+    """The folder of the results that are kept with the experiment."""
+    return experiment.folder / "results" / scale
+
+
+def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
+    """Write both tables, in an order that does not depend on when a run was made."""
+    out.mkdir(parents=True, exist_ok=True)
+    runs = runs.sort_values(_ORDER, kind="stable")
+    place = {fingerprint: index for index, fingerprint in enumerate(runs["fingerprint"])}
+    order = curves.assign(place=curves["fingerprint"].map(place))
+    curves = order.sort_values(["place", "quantity", "phase", "x"], kind="stable").drop(columns="place")
+    runs.to_csv(out / RUNS, index=False)
+    curves.to_parquet(out / CURVES, index=False)
+
+
+def read(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables as they were written."""
+    import pandas as pd
+
+    runs = pd.read_csv(out / RUNS, float_precision="round_trip")
+    runs["reason"] = runs["reason"].fillna("")
+    return runs, pd.read_parquet(out / CURVES)
+
+
+def find(experiment: Experiment, scale: str) -> Path:
+    """The folder of the tables: those of the working directory, else those kept with the experiment."""
+    for place in (output(experiment, scale), published(experiment, scale)):
+        if (place / RUNS).is_file():
+            return place
+    raise ConfigError(
+        f"--scale={scale}: {experiment.name} has no table yet; goldfish reproduce {experiment.name} --scale {scale}"
+    )
+
+
+def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
+    """Draw the experiment's figures into `out`, by its figure.py; an experiment without one has none."""
+    file = experiment.folder / "figure.py"
+    if not file.is_file():
+        return []
+    spec = importlib.util.spec_from_file_location(f"goldfish_experiment_{experiment.name}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    out.mkdir(parents=True, exist_ok=True)
+    return [Path(path) for path in module.draw(runs, curves, out)]
+
+
+def write_manifest(out: Path, command: Sequence[str], runs: pd.DataFrame, provenance: dict[str, str]) -> None:
+    """Write what made the tables, and their sha256."""
+    contents: dict[str, Any] = {
+        "command": " ".join(command),
+        "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().sort_index().items()},
+        "provenance": provenance,
+        "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (RUNS, CURVES)},
+    }
+    (out / MANIFEST).write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def publish(experiment: Experiment, scale: str, files: Sequence[Path]) -> Path:
+    """Replace the results kept with the experiment by these files, and return their folder."""
+    place = published(experiment, scale)
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    for file in files:
+        shutil.copy2(file, place / file.name)
+    return place

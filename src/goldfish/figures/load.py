@@ -1,0 +1,67 @@
+"""Reading an experiment's table back and redrawing its figures from it: no training, no store, no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from goldfish.errors import ConfigError
+
+NAMES = ("fingerprint", "outcome", "reason", "cell", "init", "task", "engine", "source_hash")
+CURVES = ["fingerprint", "quantity", "phase", "x", "value"]
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read runs.csv and curves.parquet of `outputs/<name>/<scale>` or `experiments/<name>/results/<scale>`.
+
+    Returns runs, one row per run, and curves with columns fingerprint, quantity, phase, x, value.
+    Raises ConfigError naming the command that makes them where they are not there.
+    """
+    for name in ("runs.csv", "curves.parquet"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder / name}: no such table; `{_command(folder)}` makes it")
+    return read_runs(folder / "runs.csv"), pd.read_parquet(folder / "curves.parquet")[CURVES]
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """Read a table of runs: names as text, an empty reason as "", numbers to the last bit, inf and NaN as they were."""
+    header = pd.read_csv(path, nrows=0).columns
+    names = [name for name in header if name in NAMES or name.endswith(".name")]
+    runs = pd.read_csv(path, dtype=dict.fromkeys(names, str), float_precision="round_trip")
+    if "reason" in runs:
+        runs["reason"] = runs["reason"].fillna("")
+    return runs
+
+
+def redraw(experiment: Path, folder: Path) -> list[Path]:
+    """Draw an experiment's figures from the table in `folder`, into that folder; returns the files written.
+
+    experiment: the folder that holds figure.py, which defines draw(runs, curves, out).
+    Raises ConfigError where figure.py or the table is not there.
+    """
+    module = figure_module(experiment)
+    runs, curves = read(folder)
+    return list(module.draw(runs, curves, folder))
+
+
+def figure_module(experiment: Path) -> ModuleType:
+    """Import an experiment's figure.py by its path. Raises ConfigError where it is not there or defines no draw."""
+    path = experiment / "figure.py"
+    spec = (
+        importlib.util.spec_from_file_location(f"goldfish_figure_{experiment.name}", path) if path.is_file() else None
+    )
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: no such file; an experiment's figures are drawn by its figure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "draw"):
+        raise ConfigError(f"{path}: defines no draw(runs, curves, out)")
+    return module
+
+
+def _command(folder: Path) -> str:
+    parent = folder.parent.parent if folder.parent.name == "results" else folder.parent
+    return f"goldfish reproduce {parent.name} --scale {folder.name}"

@@ -1,0 +1,183 @@
+"""The table that a sweep ends with, as text or Markdown: per task × cell × initialisation, mean ± interval over seeds.
+
+Four blocks per task: gradients at one length, and accuracy, recall horizon and time-to-solve by length. Where several
+learning rates were tried, the rows to show are selected beforehand, on validation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+
+from goldfish.figures import grid
+from goldfish.figures.statistics import Interval, mean_interval, median_time
+
+BLOCKS = ("gradients", "accuracy", "recall", "steps")
+NOTHING = "–"
+_TITLES = {
+    "gradients": "{task}: gradients at length {length}; runs solved, diverged, failed, missing of all lengths' runs",
+    "accuracy": "{task}: test accuracy by length, and runs solved",
+    "recall": "{task}: recall horizon in steps, by the length trained on",
+    "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget where fewer than half did)",
+}
+Row = list[str]
+Cell = Callable[[pd.DataFrame], str]
+
+
+def text(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS[:3], lengths: Mapping[str, int] | None = None) -> str:
+    """The blocks as aligned text, n and the holes of the grid last; `lengths[task]` is that of the gradients.
+
+    Raises ConfigError when the table has two runs of one place.
+    """
+    parts = [f"{title}\n{_aligned(rows)}" for title, rows in _blocks(runs, blocks, lengths or {})]
+    return "\n\n".join([*parts, _note(runs)])
+
+
+def markdown(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS, lengths: Mapping[str, int] | None = None) -> str:
+    """The same blocks as Markdown tables. Raises ConfigError when the table has two runs of one place."""
+    parts = [f"**{title}**\n\n{_piped(rows)}" for title, rows in _blocks(runs, blocks, lengths or {})]
+    return "\n\n".join([*parts, _note(runs)]) + "\n"
+
+
+def mean(rows: pd.DataFrame, metric: str) -> Interval | None:
+    """The mean of a metric over the rows that have it, or None where none has."""
+    known = grid.column(rows, metric).dropna()
+    return mean_interval(known) if len(known) else None
+
+
+def median_steps(rows: pd.DataFrame) -> float:
+    """Kaplan–Meier median of the training steps to solve; inf when fewer than half solved within their budget.
+
+    Diverged runs stay at risk, unsolved, to the budget; rows of failed runs must have been left out.
+    """
+    solved = rows["outcome"] == "solved"
+    times = grid.column(rows, "time_to_solve").where(solved, rows["trainer.max_steps"].astype(float))
+    return median_time(times, solved)
+
+
+def _blocks(runs: pd.DataFrame, blocks: Sequence[str], lengths: Mapping[str, int]) -> list[tuple[str, list[Row]]]:
+    grid.check(runs)
+    rates = "optimizer.lr" in runs and runs["optimizer.lr"].nunique() > 1
+    found = []
+    for task in grid.tasks(runs):
+        length = lengths.get(task, max(grid.lengths(runs, task)))
+        for block in blocks:
+            columns = _columns(runs, task, block, length)
+            if rates:
+                columns = {"lr": _rate, **columns}
+            found.append((_TITLES[block].format(task=task, length=length), _rows(runs, task, columns)))
+    return found
+
+
+def _rows(runs: pd.DataFrame, task: str, columns: Mapping[str, Cell]) -> list[Row]:
+    """A header and one row per cell × initialisation of a task."""
+    here = runs[runs["task"] == task]
+    rows = [["cell", "init", *columns]]
+    for cell, init in grid.arms(runs, task):
+        arm = here[(here["cell"] == cell) & (here["init"] == init)]
+        rows.append([cell, init, *(write(arm) for write in columns.values())])
+    return rows
+
+
+def _columns(runs: pd.DataFrame, task: str, block: str, length: int) -> dict[str, Cell]:
+    """The columns of a block: a heading, and what it writes of one arm's rows."""
+    if block == "gradients":
+        at = partial(_at, runs, length)
+        return {
+            "parameters": _parameters,
+            "decay/step before": at(_metric("gradient/decay_rate_before", ".3f")),
+            "after": at(_metric("gradient/decay_rate", ".3f")),
+            "horizon before": at(_metric("gradient/horizon_before", ".1f", "gradient/horizon_reached_end_before")),
+            "after training": at(_metric("gradient/horizon", ".1f", "gradient/horizon_reached_end")),
+            **{outcome: partial(_count, outcome=outcome) for outcome in ("solved", "diverged", "failed")},
+            "missing": lambda arm: str(_planned(runs, task) - len(arm) + int((arm["outcome"] == "missing").sum())),
+            "of": lambda arm: str(_planned(runs, task)),
+        }
+    write = {
+        "accuracy": _accuracy,
+        "recall": _metric("recall/horizon", ".1f", "recall/horizon_reached_end"),
+        "steps": _steps,
+    }[block]
+    return {str(value): _at(runs, value, write) for value in grid.lengths(runs, task)}
+
+
+def _at(runs: pd.DataFrame, length: int, write: Cell) -> Cell:
+    """Write of the arm's counted rows at one length alone."""
+
+    def written(arm: pd.DataFrame) -> str:
+        rows = grid.scored(arm[arm["length"] == length], levels=runs)
+        return write(rows) if len(rows) else NOTHING
+
+    return written
+
+
+def _metric(name: str, digits: str, reached_end: str | None = None) -> Cell:
+    """Mean ± interval of a metric, with ≥ before it where a seed reached the end and its n where some lack it."""
+
+    def written(rows: pd.DataFrame) -> str:
+        found = mean(rows, name)
+        if found is None:
+            return NOTHING
+        bound = reached_end is not None and (grid.column(rows, reached_end) == 1.0).any()
+        some = "" if found.n == len(rows) else f" (n={found.n})"
+        return ("≥" if bound else "") + _interval(found, digits) + some
+
+    return written
+
+
+def _accuracy(rows: pd.DataFrame) -> str:
+    return f"{_metric('test/accuracy', '.2f')(rows)} {(rows['outcome'] == 'solved').sum()}/{len(rows)}"
+
+
+def _steps(rows: pd.DataFrame) -> str:
+    found = median_steps(rows)
+    return f"{found:g}" if math.isfinite(found) else f">{rows['trainer.max_steps'].max():g}"
+
+
+def _interval(found: Interval, digits: str) -> str:
+    """Symmetric intervals as mean ±half, others as mean [low, high]; a single seed as it is."""
+    if not found.known:
+        return f"{found.estimate:{digits}}"
+    if found.method == "t":
+        return f"{found.estimate:{digits}} ±{found.high - found.estimate:{digits}}"
+    return f"{found.estimate:{digits}} [{found.low:{digits}}, {found.high:{digits}}]"
+
+
+def _parameters(arm: pd.DataFrame) -> str:
+    counts = sorted({int(count) for count in grid.column(arm, "parameters").dropna() if count > 0})
+    return "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else NOTHING
+
+
+def _rate(arm: pd.DataFrame) -> str:
+    return "/".join(f"{rate:g}" for rate in sorted(arm["optimizer.lr"].dropna().unique())) or NOTHING
+
+
+def _count(arm: pd.DataFrame, outcome: str) -> str:
+    return str(int((arm["outcome"] == outcome).sum()))
+
+
+def _planned(runs: pd.DataFrame, task: str) -> int:
+    """The runs that one arm of a task should have: every length with every seed."""
+    return len(grid.lengths(runs, task)) * runs.loc[runs["task"] == task, "seed"].nunique()
+
+
+def _note(runs: pd.DataFrame) -> str:
+    return (
+        "Mean over seeds ± half its 95 % interval (Student's t; from ten seeds on bootstrap, in brackets);"
+        " decay: slope of ln norm per step of lag; ≥: the end of the sequence was reached.\n"
+        + grid.coverage(runs).note("counted as unsolved, accuracy at chance, recall horizon 0")
+    )
+
+
+def _aligned(rows: list[Row]) -> str:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def _piped(rows: list[Row]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,0 +1,100 @@
+"""Progress over a sweep: done, failed, total, time left; a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from tqdm import tqdm
+
+from goldfish.config import Config
+from goldfish.sweep import packs
+from goldfish.sweep.report import clock
+from goldfish.sweep.workers import Advanced, Event, Finished, Restarted
+
+LINE_INTERVAL = 10.0  # seconds between two lines where there is no terminal
+BAR_INTERVAL = 0.2
+
+
+class Progress:
+    """Shows how far the runs are, each weighted by its estimated cost; a context manager."""
+
+    def __init__(self, configs: Sequence[Config], stream: TextIO) -> None:
+        self.done = self.failed = 0
+        self._costs = [packs.cost(config) for config in configs]
+        self._steps = [config["trainer"]["max_steps"] for config in configs]
+        self._shares = [0.0] * len(configs)  # how much of each run is done, 0 … 1
+        self._stream = stream
+        self._began: float | None = None
+        self._shown = time.monotonic()
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> Progress:
+        if self._stream.isatty():
+            self._shown = 0.0
+            form = "{percentage:3.0f}% |{bar}| {postfix}"
+            self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, dynamic_ncols=True, leave=True)
+            self._render()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._render()
+            self._bar.close()
+        else:
+            self._stream.write(f"goldfish: {self.line()}\n")
+            self._stream.flush()
+
+    def show(self, event: Event) -> None:
+        """Take one event of the workers into account."""
+        if isinstance(event, Finished):
+            self._shares[event.run] = 1.0
+            self.failed += event.outcome.verdict == "failed"
+            self.done += event.outcome.verdict != "failed"
+        elif isinstance(event, Restarted):
+            for run in event.runs:
+                self._shares[run] = 0.0
+        elif event.runs:
+            self._advance(event)
+        self._render_sometimes()
+
+    def _advance(self, event: Advanced) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+        for run in event.runs:
+            share = event.steps / len(event.runs) / self._steps[run]
+            self._shares[run] = min(1.0, self._shares[run] + share)
+
+    @property
+    def share(self) -> float:
+        """How much of the sweep is done, 0 … 1."""
+        done = sum(cost * share for cost, share in zip(self._costs, self._shares, strict=True))
+        return done / sum(self._costs)
+
+    def line(self) -> str:
+        """Done, failed, total and time left."""
+        return f"{self.done} done, {self.failed} failed, {len(self._costs)} total, {self._left()}"
+
+    def _left(self) -> str:
+        if self.done + self.failed == len(self._costs):
+            return "nothing left"
+        if self._began is None:
+            return "starting"
+        elapsed, share = time.monotonic() - self._began, self.share
+        return f"{clock(elapsed * (1 - share) / share)} left" if share > 0 else "starting"
+
+    def _render_sometimes(self) -> None:
+        if time.monotonic() - self._shown < (LINE_INTERVAL if self._bar is None else BAR_INTERVAL):
+            return
+        self._shown = time.monotonic()
+        if self._bar is not None:
+            self._render()
+        else:
+            self._stream.write(f"goldfish: {self.line()}\n")
+            self._stream.flush()
+
+    def _render(self) -> None:
+        assert self._bar is not None
+        self._bar.n = self.share
+        self._bar.set_postfix_str(self.line())

@@ -1,0 +1,180 @@
+"""Where real data come from, what their hash covers, and evaluation sets as tables."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from goldfish import registry
+from goldfish.data import content_hash, digits_file, evaluation_table, grey_images, load, parquet_files
+from goldfish.errors import ConfigError
+
+ASK = """
+import json, sys
+from goldfish import data
+from goldfish.errors import ConfigError
+data.HUB_TIMEOUT = 0.5
+try:
+    answer = data.content_hash({"name": "mnist", "length": 784, "order": "sequential", "data": None})
+except ConfigError as error:
+    answer = f"refused: {error}"
+heavy = [name for name in ("torch", "sklearn", "datasets") if name in sys.modules]
+print(json.dumps([answer, heavy]))
+"""
+
+
+def png(seed: int) -> bytes:
+    pixels = np.random.RandomState(seed).randint(0, 256, (28, 28)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def write(path: Path, labels: list[int], name: str = "seven.png", compression: str = "snappy") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": png(label), "path": name} for label in labels]
+    parquet.write_table(pa.table({"image": images, "label": labels}), path, compression=compression)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny dataset with MNIST's columns."""
+    write(tmp_path / "tiny" / "train.parquet", [1, 2, 3, 4])
+    write(tmp_path / "tiny" / "test.parquet", [5, 6])
+    return tmp_path / "tiny"
+
+
+def mnist(folder: Path) -> str | None:
+    return content_hash({"name": "mnist", "data": str(folder)})
+
+
+def test_synthetic_tasks_have_no_content():
+    stored = {"digits", "mnist"}
+    assert all(content_hash({"name": name}) is None for name in registry.names("task") if name not in stored)
+
+
+def test_digits_hash_is_that_of_the_bundled_file():
+    from sklearn import datasets
+
+    path = Path(datasets.__file__).parent / "data" / "digits.csv.gz"
+    assert digits_file() == path
+    assert content_hash({"name": "digits"}) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_hash_covers_the_content_and_not_how_it_is_stored(folder: Path, tmp_path: Path):
+    expected = mnist(folder)
+    write(tmp_path / "cut" / "mnist" / "train-00000-of-00002.parquet", [1, 2, 3], name="other.png", compression="none")
+    write(tmp_path / "cut" / "mnist" / "train-00001-of-00002.parquet", [4])
+    write(tmp_path / "cut" / "mnist" / "test-00000-of-00001.parquet", [5, 6])
+    assert mnist(tmp_path / "cut") == expected
+    assert len(expected or "") == 64
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [1, 2, 4, 3], [1, 2, 3, 5]])
+def test_hash_changes_with_the_content(folder: Path, labels: list[int]):
+    before = mnist(folder)
+    write(folder / "train.parquet", labels)
+    assert mnist(folder) != before
+
+
+def test_hash_knows_the_splits_apart(folder: Path):
+    before = mnist(folder)
+    (folder / "train.parquet").rename(folder / "spare.parquet")
+    (folder / "test.parquet").rename(folder / "train.parquet")
+    (folder / "spare.parquet").rename(folder / "test.parquet")
+    assert mnist(folder) != before
+
+
+def test_images_come_through_datasets(folder: Path):
+    table = load("ylecun/mnist", str(folder), "train", ("image", "label"))
+    images = grey_images(table, "image")
+    assert table["label"][:] == [1, 2, 3, 4]
+    for row, label in enumerate([1, 2, 3, 4]):
+        assert np.array_equal(images[row], np.random.RandomState(label).randint(0, 256, (28, 28)))
+
+
+@pytest.mark.parametrize("name", ["nothing", "gone"])
+def test_a_folder_without_parquet_is_named_with_the_hub_id(tmp_path: Path, name: str):
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ConfigError, match=rf"task\.data=.*{name}: no parquet files there; expected .*ylecun/mnist"):
+        parquet_files("ylecun/mnist", str(tmp_path / name))
+
+
+def test_missing_split_and_column_are_named(folder: Path):
+    with pytest.raises(ConfigError, match="no column 'picture'; expected the columns of ylecun/mnist"):
+        load("ylecun/mnist", str(folder), "train", ("picture",))
+    with pytest.raises(ConfigError, match="no parquet file of the split 'validation'"):
+        load("ylecun/mnist", str(folder), "validation", ("image",))
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path):
+    from goldfish.tasks.mnist import Mnist
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((14, 56), np.uint8)).save(buffer, "png")
+    for split in ("train", "test"):
+        table = pa.table({"image": [{"bytes": buffer.getvalue(), "path": None}], "label": [1]})
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    with pytest.raises(ConfigError, match=r"images of \(14, 56\) pixels; expected 28×28"):
+        Mnist(data=str(tmp_path)).evaluation("test", 784, 1)
+
+
+def ask(**environment: str) -> tuple[str, list[str]]:
+    """The answer for hub data, and the heavy modules imported, of a fresh process with this environment."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env=ours | environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    answer, heavy = json.loads(done.stdout.splitlines()[-1])
+    return answer, heavy
+
+
+def test_hub_data_in_the_cache_need_no_network(folder: Path, tmp_path: Path):
+    home = tmp_path / "home" / "hub" / "datasets--ylecun--mnist"
+    commit = "0" * 40
+    write(home / "snapshots" / commit / "mnist" / "train-00000-of-00001.parquet", [1, 2, 3, 4])
+    write(home / "snapshots" / commit / "mnist" / "test-00000-of-00001.parquet", [5, 6])
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    answer, heavy = ask(HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="1")
+    assert answer == mnist(folder)
+    assert heavy == []
+
+
+def test_unreachable_hub_is_named_with_the_folder_key(tmp_path: Path):
+    refused, heavy = ask(HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert refused.startswith("refused: task.data=null: the hub's dataset ylecun/mnist is neither cached nor reachable")
+    assert refused.endswith("task.data=<folder>")
+    assert "\n" not in refused
+    assert heavy == []
+
+
+def test_a_hub_that_does_not_answer_is_given_up(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        refused, _ = ask(HF_HOME=str(tmp_path), HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert refused.startswith("refused: task.data=null: the hub's dataset ylecun/mnist is neither cached nor reachable")
+
+
+@pytest.mark.parametrize("name", ["recall", "copying", "digits", "parity"])
+def test_evaluation_sets_as_tables(name: str):
+    task = registry.load("task", name)(length=64)
+    batch = task.evaluation("test", 64, 12)
+    table = evaluation_table(task, "test", 64, 12)
+    optional = [column for column in ("lag", "recall") if getattr(batch, column) is not None]
+    assert table.column_names == ["inputs", "targets", "mask", *optional]
+    for column in table.column_names:
+        assert np.array_equal(
+            np.array(table[column][:], dtype=getattr(batch, column).numpy().dtype), getattr(batch, column)
+        )
