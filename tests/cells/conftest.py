@@ -1,16 +1,15 @@
-"""One thread for every test here: runs are bit-identical across packs on one thread, and small shapes are fastest so."""
+"""Every test here computes on one torch thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-import torch
+
+from goldfish.threads import one_thread
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,10 @@ def lstm() -> Paper:
         h.append(o * math.tanh(c[-1]))
         gates.append((i, f, g, o))
     dh, fixed = 1.0, 0.0  # dL/dh_3; ∂L/∂c_3 at fixed h_3
-    adjoint_h, adjoint_c, at_fixed_h, by_gate = [], [], [], []
+    adjoint_h: list[float] = []
+    adjoint_c: list[float] = []
+    at_fixed_h: list[float] = []
+    by_gate: list[list[float]] = []
     for t in (3, 2, 1):
         i, f, g, o = gates[t - 1]
         dc = fixed + dh * o * (1 - math.tanh(c[t]) ** 2)
@@ -120,7 +124,9 @@ def gru() -> Paper:
         h.append((1 - z) * n + z * h[-1])
         gates.append((r, z, n, inner))
     dh = 1.0
-    adjoint_h, on_input, on_hidden = [], [], []
+    adjoint_h: list[float] = []
+    on_input: list[list[float]] = []
+    on_hidden: list[list[float]] = []
     for t in (3, 2, 1):
         r, z, n, inner = gates[t - 1]
         dn = dh * (1 - z) * (1 - n**2)
@@ -153,7 +159,8 @@ PAPERS = {
 }
 
 
-def close(values: torch.Tensor, expected: list[float]) -> None:
+def close(values: torch.Tensor | None, expected: list[float]) -> None:
+    assert values is not None
     torch.testing.assert_close(
         values.detach().flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-15
     )
@@ -164,7 +171,7 @@ def close(values: torch.Tensor, expected: list[float]) -> None:
 def test_three_steps(name: str, engine: str) -> None:
     paper = PAPERS[name]
     cell, _, nonlinearity = name.partition("-")
-    arguments = {"nonlinearity": nonlinearity} if nonlinearity else {}
+    arguments: dict[str, Any] = {"nonlinearity": nonlinearity} if nonlinearity else {}
     recurrent = goldfish.Recurrent(cell, 1, 1, engine=engine, dtype=torch.float64, **arguments)
     with torch.no_grad():
         for key, values in paper.weights.items():

@@ -29,7 +29,7 @@ class Case:
     engine: str
 
     @property
-    def arguments(self) -> dict[str, str]:
+    def arguments(self) -> dict[str, Any]:
         return {} if self.nonlinearity is None else {"nonlinearity": self.nonlinearity}
 
     def build(self, input_size: int, hidden_size: int, **others: Any) -> Recurrent:
@@ -65,17 +65,19 @@ class _Generic(nn.Module):
 
     def __init__(self, cell: Cell, input_size: int) -> None:
         super().__init__()
-        self.cell = cell
+        self.step, self.linear = cell.step, cell.nonlinearity == "identity"
         G, H = len(cell.gates), cell.hidden_size
-        for name, shape in zip(WEIGHTS, ((G * H, input_size), (G * H, H), (G * H,), (G * H,)), strict=True):
-            self.register_parameter(name, nn.Parameter(torch.empty(shape, dtype=torch.float64)))
+        self.weight_ih = nn.Parameter(torch.empty(G * H, input_size, dtype=torch.float64))
+        self.weight_hh = nn.Parameter(torch.empty(G * H, H, dtype=torch.float64))
+        self.bias_ih = nn.Parameter(torch.empty(G * H, dtype=torch.float64))
+        self.bias_hh = nn.Parameter(torch.empty(G * H, dtype=torch.float64))
 
     def forward(self, x: Tensor, state: Any) -> Any:
-        if self.cell.nonlinearity == "identity":
-            return x @ self.weight_ih.T + self.bias_ih + state @ self.weight_hh.T + self.bias_hh
-        wx = (x @ self.weight_ih.T + self.bias_ih).unsqueeze(0)
+        wx = x @ self.weight_ih.T + self.bias_ih
+        if self.linear:
+            return wx + state @ self.weight_hh.T + self.bias_hh
         before = tuple(s.unsqueeze(0) for s in (state if isinstance(state, tuple) else (state,)))
-        after = self.cell.step(wx, before, self.weight_hh.unsqueeze(0), self.bias_hh.unsqueeze(0))
+        after = self.step(wx.unsqueeze(0), before, self.weight_hh.unsqueeze(0), self.bias_hh.unsqueeze(0))
         return tuple(s.squeeze(0) for s in after) if len(after) > 1 else after[0].squeeze(0)
 
 
@@ -128,22 +130,25 @@ class Unrolled:
         self.outputs = torch.stack(below, dim=1)
         self.final = {name: torch.stack([f[k] for f in finals]) for k, name in enumerate(self.names)}
 
-    def norms(self) -> Tensors:
-        """After a backward pass: name → (L, B, T), the norms of what `gradient_flow` promises."""
-        found = {name: self._gather(self.totals, [k]) for k, name in enumerate(self.names)}
-        return {name: v.norm(dim=-1) for name, v in (found | {"state": self._joint()}).items()}
+    def log2_norms(self, lift: int = 0) -> Tensors:
+        """After a backward pass of 2^lift · loss: name → (L, B, T), log2 of the norms that `gradient_flow` promises."""
+        found = {name: self._gather(self.totals, k) for k, name in enumerate(self.names)} | {"state": self._joint()}
+        top = {name: v.abs().amax(-1, keepdim=True) for name, v in found.items()}
+        return {
+            name: (v / top[name]).nan_to_num().norm(dim=-1).log2() + top[name].squeeze(-1).log2() - lift
+            for name, v in found.items()
+        }
 
     def _joint(self) -> Tensor:
         """dL/dh_t in total beside the other states' adjoints at fixed h_t."""
-        others = [self._gather(self.beyond, [k]) for k in range(1, len(self.names))]
-        return torch.cat([self._gather(self.totals, [0]), *others], dim=-1)
+        others = [self._gather(self.beyond, k) for k in range(1, len(self.names))]
+        return torch.cat([self._gather(self.totals, 0), *others], dim=-1)
 
-    def _gather(self, nodes: list[list[tuple[Tensor, ...]]], which: list[int]) -> Tensor:
-        def gradient(tensor: Tensor) -> Tensor:
-            return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-
-        by_layer = [[torch.cat([gradient(step[k]) for k in which], -1) for step in layer] for layer in nodes]
-        return torch.stack([torch.stack(layer, dim=1) for layer in by_layer])
+    def _gather(self, nodes: list[list[tuple[Tensor, ...]]], which: int) -> Tensor:
+        """The gradients of one state, (L, B, T, H)."""
+        gradients = [[step[which].grad for step in layer] for layer in nodes]
+        zero = torch.zeros_like(nodes[0][0][0])
+        return torch.stack([torch.stack([zero if g is None else g for g in layer], dim=1) for layer in gradients])
 
     def weight_gradients(self) -> Tensors:
         """name as in torch.nn → gradient."""

@@ -22,5 +22,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"goldfish: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("goldfish: interrupted; what is finished is recorded, the same command goes on", file=sys.stderr)
-        return 130
+        return 130  # a sweep has told what it recorded

@@ -6,7 +6,6 @@ A figure is a function of these tables: they are always read back from disk befo
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from collections.abc import Sequence
@@ -44,15 +43,6 @@ def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     curves.to_parquet(out / CURVES, index=False)
 
 
-def read(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables as they were written."""
-    import pandas as pd
-
-    runs = pd.read_csv(out / RUNS, float_precision="round_trip")
-    runs["reason"] = runs["reason"].fillna("")
-    return runs, pd.read_parquet(out / CURVES)
-
-
 def find(experiment: Experiment, scale: str) -> Path:
     """The folder of the tables: those of the working directory, else those kept with the experiment."""
     for place in (output(experiment, scale), published(experiment, scale)):
@@ -65,16 +55,12 @@ def find(experiment: Experiment, scale: str) -> Path:
 
 def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the experiment's figures into `out`, by its figure.py; an experiment without one has none."""
-    file = experiment.folder / "figure.py"
-    if not file.is_file():
+    if not (experiment.folder / "figure.py").is_file():
         return []
-    spec = importlib.util.spec_from_file_location(f"goldfish_experiment_{experiment.name}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    from goldfish.figures.load import figure_module
+
     out.mkdir(parents=True, exist_ok=True)
-    return [Path(path) for path in module.draw(runs, curves, out)]
+    return [Path(path) for path in figure_module(experiment.folder).draw(runs, curves, out)]
 
 
 def write_manifest(out: Path, command: Sequence[str], runs: pd.DataFrame, provenance: dict[str, str]) -> None:

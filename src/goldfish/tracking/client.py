@@ -1,0 +1,107 @@
+"""MLflow's own client: the only way to write, and the way to read a store that is no SQLite file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from goldfish.errors import ConfigError
+from goldfish.tracking import names
+from goldfish.tracking.rows import CurvePoint, Recorded, RunRow, number
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000
+_REQUESTS = 8  # at a time, when the history of metrics is fetched from a server
+
+
+def connect(uri: str) -> MlflowClient:
+    """Import MLflow, quietly and without its telemetry, and return a client of this store."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: MlflowClient, name: str) -> str | None:
+    """The id of an MLflow experiment; None when there is none. Raises ConfigError when it was deleted in the UI."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return None
+    if found.lifecycle_stage != "active":
+        raise ConfigError(f"tracking.experiment_name={name}: deleted in MLflow; restore it there or choose another name")
+    return str(found.experiment_id)
+
+
+class ClientReader:
+    """Reads any store through MLflow's client."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self.client = client
+
+    def finished(self, experiment_name: str) -> list[RunRow]:
+        """Runs of an experiment that came to a result."""
+        found = []
+        for run in self._search(experiment_name, "attributes.status = 'FINISHED'"):
+            tags = run.data.tags
+            if tags.get(names.OUTCOME) in names.FINISHED and names.FINGERPRINT in tags:
+                source_hash, started = tags.get(names.SOURCE_HASH, ""), run.info.start_time / 1000
+                row = RunRow(tags[names.FINGERPRINT], run.info.run_id, tags[names.OUTCOME], source_hash, started)
+                found.append(row)
+        return found
+
+    def runs(self, experiment_name: str | None) -> list[Recorded]:
+        """Every recorded run, of one experiment or of all."""
+        experiments = {item.experiment_id: item.name for item in self.client.search_experiments()}
+        return [
+            Recorded(
+                run_id=run.info.run_id,
+                experiment_name=experiments[run.info.experiment_id],
+                status=run.info.status,
+                name=run.info.run_name,
+                started=run.info.start_time,
+                parameters=dict(run.data.params),
+                metrics={key: number(value) for key, value in run.data.metrics.items()},
+                tags=dict(run.data.tags),
+            )
+            for run in self._search(experiment_name)
+            if names.OUTCOME in run.data.tags
+        ]
+
+    def tags(self, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The tags of these runs."""
+        return {run_id: dict(self.client.get_run(run_id).data.tags) for run_id in run_ids}
+
+    def points(self, tags: dict[str, dict[str, str]]) -> Iterator[CurvePoint]:
+        """The points of the curves of these runs."""
+        wanted = [
+            (run_id, metric) for run_id in tags for metric in names.curve_metrics(tags[run_id].get(names.CURVES, ""))
+        ]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            for (run_id, metric), history in zip(wanted, pool.map(self._history, wanted), strict=True):
+                for point in history:
+                    yield CurvePoint(run_id, metric, point.step, number(point.value))
+
+    def _history(self, wanted: tuple[str, str]) -> list:
+        return self.client.get_metric_history(*wanted)
+
+    def _search(self, experiment_name: str | None, filter_string: str = "") -> Iterator[Run]:
+        if experiment_name is None:
+            ids = [item.experiment_id for item in self.client.search_experiments()]
+        else:
+            found = self.client.get_experiment_by_name(experiment_name)
+            ids = [found.experiment_id] if found is not None and found.lifecycle_stage == "active" else []
+        token = None
+        while ids:
+            page = self.client.search_runs(ids, filter_string, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return

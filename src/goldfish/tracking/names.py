@@ -1,0 +1,146 @@
+"""What things are called in MLflow: parameters, metrics and tags of a run, and the run itself.
+
+Parameters carry short names for the dozen that people group and sort by, dotted names (`init.gain`) for the rest, each
+value once. A curve becomes one metric whose steps are its x: `gradient/log10_norm_by_lag` for what was measured after
+training, the same with `_before` and `_half` for earlier moments. The tag `goldfish.curves` says which metrics are curves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from goldfish.training.outcome import Outcome
+
+FINGERPRINT = "goldfish.fingerprint"
+SWEEP = "goldfish.sweep"
+OUTCOME = "goldfish.outcome"
+REASON = "goldfish.reason"
+SOURCE_HASH = "goldfish.source_hash"
+CURVES = "goldfish.curves"
+ORDER = "goldfish.order"  # sorts runs by seed, then cell, initialisation, task and length as a number
+FINISHED = ("solved", "unsolved", "diverged")  # outcomes that are results: such a run is not trained again
+
+SHORT = {
+    "cell.hidden_size": "hidden",
+    "cell.num_layers": "layers",
+    "task.length": "length",
+    "optimizer.lr": "lr",
+    "trainer.max_steps": "max_steps",
+    "trainer.batch_size": "batch_size",
+}  # cell, init, task, optimizer, seed and engine have short names already
+LONG = {short: key for key, short in SHORT.items()}
+COUNTS = {"parameters": "run/parameters", "seconds": "run/seconds", "steps": "run/steps", "packed": "run/packed"}
+
+_SUFFIX = {"after": "", "training": "", "before": "_before", "half": "_half"}
+_LIMIT = 8000  # MLflow cuts a longer tag
+_INTEGER = re.compile(r"[+-]?\d+")
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """{cell: {name: lstm, hidden_size: 32}, seed: 0} → {cell: lstm, cell.hidden_size: 32, seed: 0}."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            values |= {key if name == "name" else f"{key}.{name}": item for name, item in value.items()}
+        else:
+            values[key] = value
+    return values
+
+
+def parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as MLflow parameters."""
+    return {SHORT.get(key, key): str(value) for key, value in flatten(config).items()}
+
+
+def typed(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """MLflow parameters as flat configuration keys with the types they had."""
+    return {LONG.get(key, key): _typed(value) for key, value in parameters.items()}
+
+
+def _typed(value: str) -> Any:
+    if value in _WORDS:
+        return _WORDS[value]
+    if _INTEGER.fullmatch(value):
+        return int(value)
+    return float(value) if _FLOAT.fullmatch(value) else value
+
+
+def metric(quantity: str, phase: str) -> str:
+    """The metric that holds a curve."""
+    return quantity + _SUFFIX.get(phase, f"_{phase}")
+
+
+def curve_index(curves: Iterable[tuple[str, str]]) -> str:
+    """The tag that names a run's curves, given (quantity, phase) of each: {phase: [quantity, …]} as JSON.
+
+    Raises ValueError when two curves would share one metric, or when there are too many for a tag.
+    """
+    index: dict[str, list[str]] = {}
+    owner: dict[str, tuple[str, str]] = {}
+    for quantity, phase in sorted(set(curves)):
+        name = metric(quantity, phase)
+        if name in owner:
+            raise ValueError(f"the curves {owner[name]} and {(quantity, phase)} would share the metric {name}")
+        owner[name] = (quantity, phase)
+        index.setdefault(phase, []).append(quantity)
+    text = json.dumps(index, separators=(",", ":"))
+    if len(text) > _LIMIT:
+        raise ValueError(f"the names of {len(owner)} curves take more than the {_LIMIT} characters of a tag")
+    return text
+
+
+def curve_metrics(index: str) -> dict[str, tuple[str, str]]:
+    """Metric name → (quantity, phase), from the tag."""
+    phases = json.loads(index or "{}")
+    return {metric(quantity, phase): (quantity, phase) for phase in phases for quantity in phases[phase]}
+
+
+def run_name(config: Mapping[str, Any]) -> str:
+    """Such as "lstm·chrono·recall T=80 seed 3"."""
+    kind = "·".join(str(config[group]["name"]) for group in ("cell", "init", "task"))
+    return f"{kind} T={config['task'].get('length', '–')} seed {config['seed']}"
+
+
+def order(config: Mapping[str, Any]) -> str:
+    """A text that sorts runs so that the first of them cover every cell, initialisation and length."""
+    kind = " ".join(str(config[group]["name"]) for group in ("task", "cell", "init"))
+    return f"{config['seed']:06d} {kind} {config['task'].get('length', 0):08d}"
+
+
+def description(outcome: Outcome) -> str:
+    """What a run's page says: one line on what it was, one on what came of it."""
+    config, metrics = outcome.config, outcome.metrics
+    flat = flatten(config)
+    what = (
+        f"**{flat['cell']}** with initialisation **{flat['init']}** on **{flat['task']}**, "
+        f"T = {flat.get('task.length', '–')}, H = {flat.get('cell.hidden_size', '–')}, seed {flat['seed']}."
+    )
+    lines = [what, _result(outcome)]
+    for name, title in (("gradient/horizon_before", "before training"), ("gradient/horizon", "after training")):
+        if name in metrics:
+            lines.append(f"Gradient horizon {title}: {_horizon(metrics, name)}.")
+    if "recall/horizon" in metrics:
+        lines.append(f"Recall horizon: {_horizon(metrics, 'recall/horizon')}.")
+    return "  \n".join(lines)
+
+
+def _result(outcome: Outcome) -> str:
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    solved_at = outcome.metrics.get("time_to_solve")
+    if outcome.verdict == "solved" and solved_at is not None:
+        reason = f" at training step {solved_at:g}"
+    accuracy = outcome.metrics.get("test/accuracy")
+    test = "" if accuracy is None else f" Test accuracy {accuracy:.3f}."
+    return f"{outcome.verdict.capitalize()}{reason}.{test}"
+
+
+def _horizon(metrics: Mapping[str, float], name: str) -> str:
+    """The number, with "≥" when the end of the sequence was reached."""
+    head, _, phase = name.partition("/horizon")
+    reached = metrics.get(f"{head}/horizon_reached_end{phase}", 0.0)
+    return f"{'≥ ' if reached else ''}{metrics[name]:g}"

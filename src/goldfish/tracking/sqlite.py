@@ -1,0 +1,91 @@
+"""Reading an SQLite store by SQL with the standard library: a finished sweep answers without importing MLflow."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from goldfish.tracking import names
+from goldfish.tracking.rows import CurvePoint, Recorded, RunRow, number
+
+_CHUNK = 900  # SQLite's older limit of 999 variables in a statement
+_ACTIVE = "r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
+
+
+def database(uri: str) -> Path | None:
+    """The file of an SQLite URI; None for another kind of store."""
+    found = re.fullmatch(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?:\?.*)?", uri)
+    return Path(found["path"]) if found else None
+
+
+class SqliteReader:
+    """Reads one database file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def exists(self) -> bool:
+        """True when there is a store: the file is put in place only when it is complete."""
+        return self.path.is_file() and bool(self._query("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"))
+
+    def finished(self, experiment_name: str) -> list[RunRow]:
+        """Runs of an experiment that came to a result."""
+        marks = ", ".join("?" for _ in names.FINISHED)
+        rows = self._query(
+            "SELECT f.value, r.run_uuid, o.value, coalesce(s.value, ''), r.start_time FROM experiments e "
+            "JOIN runs r ON r.experiment_id = e.experiment_id "
+            "JOIN tags f ON f.run_uuid = r.run_uuid AND f.key = ? "
+            "JOIN tags o ON o.run_uuid = r.run_uuid AND o.key = ? "
+            "LEFT JOIN tags s ON s.run_uuid = r.run_uuid AND s.key = ? "
+            f"WHERE e.name = ? AND r.status = 'FINISHED' AND {_ACTIVE} AND o.value IN ({marks})",
+            [names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, experiment_name, *names.FINISHED],
+        )
+        return [RunRow(*row[:4], started=row[4] / 1000) for row in rows]
+
+    def runs(self, experiment_name: str | None) -> list[Recorded]:
+        """Every recorded run, of one experiment or of all."""
+        rows = self._query(
+            "SELECT r.run_uuid, e.name, r.status, r.name, r.start_time FROM runs r "
+            "JOIN experiments e ON e.experiment_id = r.experiment_id "
+            "JOIN tags o ON o.run_uuid = r.run_uuid AND o.key = ? "
+            f"WHERE {_ACTIVE} AND (? IS NULL OR e.name = ?)",
+            [names.OUTCOME, experiment_name, experiment_name],
+        )
+        found = {row[0]: Recorded(*row) for row in rows}
+        for table, attribute in (("params", "parameters"), ("tags", "tags")):
+            for run_id, key, value in self._of_runs(f"SELECT run_uuid, key, value FROM {table}", found):
+                getattr(found[run_id], attribute)[key] = value
+        metrics = "SELECT run_uuid, key, value, is_nan FROM latest_metrics"
+        for run_id, key, value, is_nan in self._of_runs(metrics, found):
+            found[run_id].metrics[key] = number(value, bool(is_nan))
+        return list(found.values())
+
+    def tags(self, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The fingerprint and the names of curves of these runs."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        wanted = f"SELECT run_uuid, key, value FROM tags WHERE key IN ('{names.FINGERPRINT}', '{names.CURVES}')"
+        for run_id, key, value in self._of_runs(wanted, run_ids):
+            found[run_id][key] = value
+        return {run_id: found[run_id] for run_id in run_ids if run_id in found}
+
+    def points(self, tags: dict[str, dict[str, str]]) -> Iterator[CurvePoint]:
+        """Every stored value of every metric of these runs."""
+        for row in self._of_runs("SELECT run_uuid, key, step, value, is_nan FROM metrics", tags):
+            run_id, key, step, value, is_nan = row
+            yield CurvePoint(run_id, key, step, number(value, bool(is_nan)))
+
+    def _of_runs(self, select: str, run_ids: Iterable[str]) -> Iterator[tuple]:
+        """The rows of a table that belong to these runs."""
+        wanted = list(run_ids)
+        word = "AND" if " WHERE " in select else "WHERE"
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            yield from self._query(f"{select} {word} run_uuid IN ({', '.join('?' for _ in chunk)})", chunk)
+
+    def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
+            return connection.execute(statement, values).fetchall()

@@ -1,0 +1,175 @@
+"""The store of runs: MLflow's SQLite file in the working directory, or whatever MLFLOW_TRACKING_URI names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goldfish.errors import ConfigError
+from goldfish.tracking import names, rows
+from goldfish.tracking.rows import RunRow
+from goldfish.tracking.sqlite import SqliteReader, database
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from goldfish.tracking.client import ClientReader
+    from goldfish.training.outcome import Outcome
+
+URI = "MLFLOW_TRACKING_URI"
+
+
+class Store:
+    """Where runs are recorded, each once, and read back.
+
+    Args:
+        uri: an MLflow tracking URI: sqlite:///…, postgresql://…, http://… By default MLFLOW_TRACKING_URI, else the file
+            mlflow.db in `root`.
+        root: a folder, the working directory by default. Artifacts of an SQLite store lie in mlruns/ beside its file,
+            those of another database in mlruns/ in `root`; a server keeps its own.
+
+    Raises ConfigError for a URI that MLflow does not keep runs in.
+    """
+
+    def __init__(self, uri: str | None = None, root: Path | None = None) -> None:
+        root = Path.cwd() if root is None else Path(root).absolute()
+        self.uri = _checked(uri or os.environ.get(URI) or f"sqlite:///{root / 'mlflow.db'}")
+        path = database(self.uri)
+        self.path = None if path is None else path.absolute()
+        if self.path is not None:
+            self.uri = f"sqlite:///{self.path}"  # a relative one would follow the working directory
+        self.remote = self.uri.startswith(("http://", "https://", "databricks"))
+        self.artifacts = None if self.remote else (self.path.parent if self.path else root) / "mlruns"
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client; the first call imports MLflow."""
+        if self._client is None:
+            from goldfish.tracking.client import connect
+
+            self._client = connect(self.uri)
+        return self._client
+
+    def exists(self) -> bool:
+        """True when there is a store to look into. A server is taken to be there."""
+        return SqliteReader(self.path).exists() if self.path is not None else True
+
+    def prepare(self) -> None:
+        """Create the store, or bring its tables up to date, once, whoever else tries at the same time."""
+        if not self.remote:
+            with self._locked():
+                from goldfish.tracking.migrations import prepare
+
+                prepare(self.uri, self.path, self.artifacts)
+
+    def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> dict[str, RunRow]:
+        """The runs of an experiment that came to a result, by fingerprint; the newest of several."""
+        if not self.exists():
+            return {}
+        found = rows.newest(self._reader().finished(experiment_name))
+        if fingerprints is None:
+            return found
+        wanted = set(fingerprints)
+        return {fingerprint: row for fingerprint, row in found.items() if fingerprint in wanted}
+
+    def record(
+        self,
+        outcome: Outcome,
+        *,
+        experiment_name: str,
+        sweep: str,
+        fingerprint: str,
+        source_hash: str,
+        provenance: Mapping[str, str],
+        dataset: Mapping[str, str] | None = None,
+    ) -> str:
+        """Record one outcome and return the id of its MLflow run.
+
+        Args:
+            outcome: solved, unsolved and diverged ones become FINISHED runs, failed ones FAILED.
+            experiment_name: the MLflow experiment, created when it is not there.
+            sweep: which sweep it was part of.
+            fingerprint: 64 hex digits (goldfish.sweep.fingerprint).
+            source_hash: 64 hex digits (goldfish.sweep.source).
+            provenance: of goldfish.tracking.provenance.collect().
+            dataset: the run's data: name, digest, source and optionally schema and profile, as texts.
+
+        Whatever goes wrong is raised, and the run is then marked FAILED: it never looks like a result.
+        """
+        from goldfish.tracking.provenance import tags
+        from goldfish.tracking.recording import record
+
+        identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
+        experiment = self.experiment(experiment_name)
+        return record(self.client, experiment, outcome, identity | tags(provenance), dataset)
+
+    def runs(self, experiment_name: str | None = None) -> pd.DataFrame:
+        """One row per recorded run, oldest first, of one experiment or of all.
+
+        Columns: run_id, fingerprint, experiment_name, sweep, outcome, reason, source_hash, status, started, name; the
+        flat configuration with its types (cell, init, task, …, task.length, init.gain); metrics by name; parameters,
+        seconds, steps, packed.
+        """
+        return rows.runs_frame(self._reader().runs(experiment_name) if self.exists() else [])
+
+    def curves(self, fingerprints: Iterable[str] | None = None, *, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Every point of the runs' curves: fingerprint, quantity, phase, x, value, from MLflow's metrics alone.
+
+        The runs are given by their ids, or by fingerprints: then the newest finished run of each. Neither: of all.
+        """
+        if not self.exists():
+            return rows.curves_frame([], {})
+        if run_ids is None:
+            run_ids = self._newest(None if fingerprints is None else list(fingerprints))
+        reader = self._reader()
+        tags = reader.tags(list(run_ids))
+        return rows.curves_frame(reader.points(tags), tags)
+
+    def experiment(self, name: str) -> str:
+        """The id of an MLflow experiment, which is created when it is not there."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create(name)
+        return self._experiments[name]
+
+    def experiment_id(self, name: str) -> str | None:
+        """The id of an MLflow experiment, or None."""
+        from goldfish.tracking.client import experiment_id
+
+        return experiment_id(self.client, name) if self.exists() else None
+
+    def _find_or_create(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        from goldfish.tracking.recording import slug
+
+        found = self.experiment_id(name)
+        if found is not None:
+            return found
+        place = None if self.artifacts is None else (self.artifacts / slug(name)).as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return str(self.experiment_id(name))  # another process was faster
+
+    def _newest(self, fingerprints: list[str] | None) -> list[str]:
+        """Ids of the newest finished run of each fingerprint, in their order."""
+        found = {row.fingerprint: row.run_id for row in self.runs_table().itertuples()}
+        return [found[key] for key in (found if fingerprints is None else fingerprints) if key in found]
+
+    def _reader(self) -> SqliteReader | ClientReader:
+        if self.path is not None:
+            return SqliteReader(self.path)
+        from goldfish.tracking.client import ClientReader
+
+        return ClientReader(self.client)
