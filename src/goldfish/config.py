@@ -37,7 +37,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
     """Return the complete configuration of a run.
 
     `values` may leave out whatever has a default; a group may be given as its name alone (`cell="lstm"`).
-    Raises ConfigError for an unknown key or choice, a wrong type, a value out of range, or things that do not fit together.
+    Raises ConfigError for an unknown key or choice, a wrong type, a value out of range, or what does not fit together.
     """
     groups = [*CHOICES, "trainer", "tracking"]
     loose = top_level()
@@ -88,6 +88,10 @@ def _check_together(config: Config) -> None:
     folder = task.get("data")
     if folder is not None and not Path(folder).is_dir():
         raise ConfigError(f"task.data={folder}: no such folder; expected one that datasets.load_dataset reads, or null")
+    for argument, lengths in registry.signature("task", task["name"]).constants.get("LENGTHS", {}).items():
+        only = lengths[task[argument]]
+        if task["length"] != only:
+            raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
 
 
 def _suited(init: str, cell: str) -> tuple[str, ...]:

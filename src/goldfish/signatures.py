@@ -128,7 +128,11 @@ def _describe(node: ast.expr, found: dict[str, Any], where: str) -> None:
 
 
 def _bound(node: ast.expr, where: str) -> Bound:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("at_least", "above", "between"):
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("at_least", "above", "between")
+    ):
         return getattr(bounds, node.func.id)(*(ast.literal_eval(argument) for argument in node.args))
     raise ConfigError(f"{where}: '{ast.unparse(node)}' is no bound (at_least, above, between)")
 

@@ -1,4 +1,4 @@
-"""The pages on adding a cell, an initialisation, a task and an experiment do what they say: their code is added and run."""
+"""The pages on adding things do what they say: their code is added and run."""
 
 from __future__ import annotations
 

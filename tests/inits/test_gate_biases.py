@@ -68,14 +68,20 @@ def test_chrono_takes_the_length_of_the_sequences(make_layer, generator):
     ("t_max", "sequence_length", "message"),
     [
         (None, None, "init.t_max=null: no sequence length is known here; expected int ≥ 3"),
-        (None, 2, "init.t_max=null: sequences of 2 steps are too short; expected int ≥ 3"),
-        (2, 80, "init.t_max=2; expected int ≥ 3"),
+        (2, 80, "init.t_max=2: expected int ≥ 3 or null"),
     ],
 )
 def test_chrono_without_a_usable_t_max_says_so(t_max, sequence_length, message, make_layer, generator):
     with pytest.raises(ConfigError) as caught:
         chrono(make_layer("gru", sequence_length=sequence_length), generator(0), t_max=t_max)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_chrono_of_sequences_without_a_past_is_zero(steps, make_layer, generator):
+    layer = make_layer("lstm", sequence_length=steps)
+    chrono(layer, generator(0))
+    assert not (layer.bias_ih + layer.bias_hh)[:2].any()
 
 
 def test_the_configuration_refuses_t_max_two():

@@ -74,4 +74,3 @@ def test_an_lstm_learns_the_adding_problem_at_50_steps() -> None:
     )
     assert [outcome.verdict for outcome in outcomes] == ["solved"] * 4
     assert median(values(outcomes, "test/loss")) < 0.01
-

@@ -29,7 +29,9 @@ def task_of(config: Config):
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_training_equals_a_plain_torch_loop(small: Callable[..., Config], cell: str, algorithm: str | None) -> None:
     """Same data, same initial weights: torch.nn, Adam and clip_grad_* in float64 end at the same weights."""
-    clip = {"gradient_clip_val": 0.05, "gradient_clip_algorithm": algorithm} if algorithm else {"gradient_clip_val": None}
+    clip = (
+        {"gradient_clip_val": 0.05, "gradient_clip_algorithm": algorithm} if algorithm else {"gradient_clip_val": None}
+    )
     config = small(cell, steps=5, trainer={"precision": "64-true", "max_steps": 5, **clip})
     task = task_of(config)
     start = PackModule([config], task, torch.float64)
@@ -84,7 +86,13 @@ def test_what_comes_back(small: Callable[..., Config]) -> None:
     assert ("recall/accuracy_by_lag", "after") in curves
     learning = [point.x for point in outcome.curves if point.quantity == "val/accuracy"]
     assert learning == [3, 6, 7]  # the last step is always validated
-    for name in ("gradient/decay_rate_before", "gradient/horizon_half", "gradient/horizon", "test/accuracy", "test/loss"):
+    for name in (
+        "gradient/decay_rate_before",
+        "gradient/horizon_half",
+        "gradient/horizon",
+        "test/accuracy",
+        "test/loss",
+    ):
         assert name in outcome.metrics
     lags = [p.x for p in outcome.curves if p.quantity == "gradient/log10_norm_by_lag" and p.phase == "after"]
     assert lags == list(range(7))

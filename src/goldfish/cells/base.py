@@ -74,7 +74,7 @@ class HandDerivedCell(Cell):
             gates: the gates' activations at t, (R, B, G·H).
             before: the state at t-1.
             saved: the further buffers at t.
-            adjoint: total dL/dh_t, (R, B, H), and the carry: for every state, the part of its adjoint that came from t+1
+            adjoint: total dL/dh_t, (R, B, H), and the carry: for every state, its adjoint's part that came from t+1
                 elementwise, not through W_hh. h's is already in dL/dh_t; c's is ∂L/∂c_t at fixed h_t.
             dgates: receives dL/d(W_hh h_{t-1} + b_hh), (R, B, G·H).
             dinputs: receives dL/d(W_ih x_t + b_ih); the same tensor as `dgates` where the cell folds its biases.

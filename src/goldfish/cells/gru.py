@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class GRU(HandDerivedCell):
     """
 
     gates = ("r", "z", "n")
-    saved = {"h": 1, "wh": 3}  # wh = W_hh h_{t-1} + b_hh
+    saved: ClassVar[dict[str, int]] = {"h": 1, "wh": 3}  # wh = W_hh h_{t-1} + b_hh
     folds_bias = False
 
     def __init__(

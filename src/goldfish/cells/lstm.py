@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class LSTM(HandDerivedCell):
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    saved = {"h": 1, "c": 1, "tanh_c": 1}
+    saved: ClassVar[dict[str, int]] = {"h": 1, "c": 1, "tanh_c": 1}
 
     def __init__(
         self,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from goldfish.cli import results
+from goldfish.cli.tables import counted
 from goldfish.config import Config
 from goldfish.sweep import experiment as experiments
 from goldfish.sweep.experiment import Experiment
@@ -52,9 +54,56 @@ def _reproduce(
     results.write(out, *tables(store, experiment.name, configs, report))
     runs, files = _show(experiment, scale)
     results.write_manifest(out, ["goldfish", *sys.argv[1:]], runs, _provenance())
+    files = [*files, *(out / name for name in (results.RUNS, results.CURVES, results.MANIFEST))]
     if update_results and report.exit_code:
         print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
     elif update_results:
         print(f"Results: {results.publish(experiment, scale, files)}")
     print(f"MLflow UI: goldfish ui {experiment.name}")
     return report.exit_code
+
+
+def redraw(names: Sequence[str], *, scale: str) -> None:
+    """Draw experiments' figures again and print their tables. Raises ConfigError before anything is drawn."""
+    read = [experiments.read(name) for name in names]
+    for experiment in read:
+        results.find(experiment, scale)
+    for experiment in read:
+        _show(experiment, scale)
+
+
+def tables(
+    store: Store, name: str, configs: Sequence[Config], report: Report
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sweep's runs and their curves; a run that could not be recorded is a row of outcome "missing"."""
+    import pandas as pd
+
+    from goldfish.tracking.export import runs_table
+    from goldfish.tracking.names import flatten
+
+    runs = counted(store.runs(name), report.fingerprints)
+    planned = dict(zip(report.fingerprints, configs, strict=True))
+    missing = [
+        flatten(planned[fingerprint]) | {"fingerprint": fingerprint, "outcome": "missing", "reason": "not recorded"}
+        for fingerprint in planned.keys() - set(runs["fingerprint"])
+    ]
+    curves = store.curves(run_ids=runs["run_id"])
+    return runs_table(pd.concat([runs, pd.DataFrame(missing)]) if missing else runs), curves
+
+
+def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:
+    """Draw from the tables on disk, print the verdict, and return the runs and the figures' files."""
+    from goldfish.figures import load, table
+
+    runs, curves = load.read(results.find(experiment, scale))
+    files = results.draw(experiment, runs, curves, results.output(experiment, scale))
+    print(f"\n{table.text(runs)}\n")
+    for file in files:
+        print(f"Figure: {file}")
+    return runs, files
+
+
+def _provenance() -> dict[str, str]:
+    from goldfish.tracking.provenance import collect
+
+    return collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,20 @@ def status() -> str:
         return "nothing is recorded in this store"
     rows = [["experiment", *OUTCOMES, "stale"]]
     for name, group in runs.groupby("experiment_name"):
+        group = counted(group)
         counts = Counter(group["outcome"])
         rows.append([str(name), *(str(counts[outcome]) for outcome in OUTCOMES), str(stale(group))])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
+
+
+def counted(runs: pd.DataFrame, fingerprints: Iterable[str] | None = None) -> pd.DataFrame:
+    """One run for each fingerprint: the newest that came to a result, else the newest that failed."""
+    told = runs[runs["outcome"].isin(OUTCOMES)]
+    if fingerprints is not None:
+        told = told[told["fingerprint"].isin(list(fingerprints))]
+    ranked = told.assign(result=told["outcome"] != "failed").sort_values(["result", "started"], kind="stable")
+    return ranked.drop_duplicates("fingerprint", keep="last").drop(columns="result")
 
 
 def stale(runs: pd.DataFrame) -> int:

@@ -57,7 +57,7 @@ def log2_norm(vector: Tensor, exponent: Tensor) -> Tensor:
     return 0.5 * torch.log2((vector * vector).sum(-1)) + exponent
 
 
-# (step t, adjoints of the states at t) → (their part of the adjoints at t-1, total adjoints by name, dL/d(W_ih x_t + b_ih))
+# (t, adjoints of the states at t) → (their part of those at t-1, total adjoints by name, dL/d(W_ih x_t + b_ih))
 Back = Callable[[int, list[Tensor]], tuple[list[Tensor], dict[str, Tensor], Tensor]]
 
 

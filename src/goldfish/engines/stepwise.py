@@ -1,4 +1,4 @@
-"""Hand-derived backward over whole-sequence buffers: adjoints of every step, weight gradients as one product after the loop.
+"""Hand-derived backward over whole-sequence buffers: adjoints of every step as it goes, weights' as one product.
 
 Runs alike on CPU and CUDA, for cells that derive HandDerivedCell.
 """
@@ -47,7 +47,7 @@ class _Layer:
         self.cell, self.weight, self.initial, self.workspace = cell, weight, initial, workspace
 
     def forward(self, inputs: Tensor, keep: bool) -> tuple[Tensor, State]:
-        """Run all steps of (R, T, B, D); `keep` what the backward pass needs. Returns outputs (R, T, B, H), final state."""
+        """Run all steps of (R, T, B, D), keeping what the backward pass needs: outputs (R, T, B, H), final state."""
         cell, (weight_ih, weight_hh, bias_ih, bias_hh) = self.cell, self.weight
         R, T, B, _ = inputs.shape
         H = cell.hidden_size
@@ -113,7 +113,7 @@ class _Layer:
         )
 
     def _weight_gradients(self, dinputs: Tensor, dgates: Tensor) -> LayerWeights:
-        """Products over all steps of [x_t, 1, h_{t-1}, 1] and the gates' adjoints; a bias is the weight of a constant one."""
+        """Products over all steps of [x_t, 1, h_{t-1}, 1] and the gates' adjoints: a bias is the weight of a one."""
         R, T, B, D = self.inputs.shape
         H = self.cell.hidden_size
         sources = self.workspace.empty((R, T, B, D + H + 2), self.outputs)

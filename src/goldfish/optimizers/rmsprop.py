@@ -20,6 +20,4 @@ def rmsprop(
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
     """torch.optim.RMSprop over one parameter group for each replica; a group may carry its own lr."""
-    return torch.optim.RMSprop(
-        list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay
-    )
+    return torch.optim.RMSprop(list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay)

@@ -83,7 +83,7 @@ class Decay:
 
 
 def by_lag(log2_norm: Tensor, mask: Tensor) -> Tensor:
-    """Order norms (…, B, T) by lag from each sample's last unmasked step, mask (B, T): (…, B, K), NaN beyond the start."""
+    """Order norms (…, B, T) by lag from the last unmasked step, mask (B, T): (…, B, K), NaN beyond the start."""
     last = last_step(mask)
     steps = last.unsqueeze(-1) - torch.arange(int(last.max()) + 1, device=mask.device)
     found = log2_norm.gather(-1, steps.clamp(min=0).expand(*log2_norm.shape[:-1], -1))
@@ -91,7 +91,7 @@ def by_lag(log2_norm: Tensor, mask: Tensor) -> Tensor:
 
 
 def decay(log2_norms: Tensor) -> Decay | None:
-    """Summarise one run's norms by lag, (B, K), as `by_lag` gives them; None when no sample has a finite final gradient."""
+    """Summarise one run's norms by lag, (B, K); None when no sample has a finite final gradient."""
     norms = log2_norms.detach().cpu()
     alive = torch.isfinite(norms[:, 0])
     zero = int((norms[:, 0] == -torch.inf).sum())

@@ -20,13 +20,18 @@ _PAGE = 1000
 _REQUESTS = 8  # at a time, when the history of metrics is fetched from a server
 
 
-def connect(uri: str) -> MlflowClient:
-    """Import MLflow, quietly and without its telemetry, and return a client of this store."""
+def quiet() -> None:
+    """Switch off MLflow's telemetry, before MLflow is imported, and the reports of its migrations."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from mlflow import MlflowClient
-
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def connect(uri: str) -> MlflowClient:
+    """Import MLflow and return a client of this store."""
+    quiet()
+    from mlflow import MlflowClient
+
     return MlflowClient(tracking_uri=uri)
 
 
@@ -36,7 +41,9 @@ def experiment_id(client: MlflowClient, name: str) -> str | None:
     if found is None:
         return None
     if found.lifecycle_stage != "active":
-        raise ConfigError(f"tracking.experiment_name={name}: deleted in MLflow; restore it there or choose another name")
+        raise ConfigError(
+            f"tracking.experiment_name={name}: deleted in MLflow; restore it there or choose another name"
+        )
     return str(found.experiment_id)
 
 
@@ -46,8 +53,8 @@ class ClientReader:
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
 
-    def finished(self, experiment_name: str) -> list[RunRow]:
-        """Runs of an experiment that came to a result."""
+    def finished(self, experiment_name: str | None) -> list[RunRow]:
+        """Runs of an experiment, or of all, that came to a result."""
         found = []
         for run in self._search(experiment_name, "attributes.status = 'FINISHED'"):
             tags = run.data.tags
@@ -72,7 +79,7 @@ class ClientReader:
                 tags=dict(run.data.tags),
             )
             for run in self._search(experiment_name)
-            if names.OUTCOME in run.data.tags
+            if names.whole(run.info.status, run.data.tags.get(names.OUTCOME))
         ]
 
     def tags(self, run_ids: Sequence[str]) -> dict[str, dict[str, str]]:

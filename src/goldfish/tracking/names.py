@@ -2,7 +2,7 @@
 
 Parameters carry short names for the dozen that people group and sort by, dotted names (`init.gain`) for the rest, each
 value once. A curve becomes one metric whose steps are its x: `gradient/log10_norm_by_lag` for what was measured after
-training, the same with `_before` and `_half` for earlier moments. The tag `goldfish.curves` says which metrics are curves.
+training, the same with `_before` and `_half` for earlier moments. The tag `goldfish.curves` lists the curves.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from goldfish.training.outcome import Outcome
+if TYPE_CHECKING:
+    from goldfish.training.outcome import Outcome
 
 FINGERPRINT = "goldfish.fingerprint"
 SWEEP = "goldfish.sweep"
@@ -39,6 +40,11 @@ _LIMIT = 8000  # MLflow cuts a longer tag
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"None": None, "True": True, "False": False}
+
+
+def whole(status: str, outcome: str | None) -> bool:
+    """True for a run that was recorded to its end: MLflow's status is set last and agrees with the outcome."""
+    return status == {"failed": "FAILED"}.get(outcome or "", "FINISHED") and outcome is not None
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:

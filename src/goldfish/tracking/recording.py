@@ -1,10 +1,11 @@
-"""Recording one outcome: a run, one batch of its parameters, metrics and tags, its artifacts, and only then its status."""
+"""Recording one outcome: a run, one batch of parameters, metrics and tags, its artifacts, and only then its status."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from goldfish.training.outcome import Outcome
 
-_METRICS, _PARAMETERS = 1000, 100  # MLflow's largest batch
+_METRICS, _PARAMETERS, _LABELS = 1000, 100, 100  # MLflow's largest batch
 _TAG = 5000  # characters of a tag that servers take
 Item = TypeVar("Item")
 
@@ -25,7 +26,7 @@ Item = TypeVar("Item")
 def record(client: MlflowClient, experiment_id: str, outcome: Outcome, tags: Mapping[str, str], dataset: Any) -> str:
     """Record one outcome and return the run's id.
 
-    Nothing is left that looks like a result when this raises: such a run is FAILED and has no tag `goldfish.outcome`.
+    Nothing is left that looks like a result when this raises: the status FINISHED is set last.
     """
     started = round(outcome.started * 1000)
     ended = started + round(outcome.seconds * outcome.packed * 1000)
@@ -38,7 +39,6 @@ def record(client: MlflowClient, experiment_id: str, outcome: Outcome, tags: Map
         with tempfile.TemporaryDirectory(prefix="goldfish-") as folder:
             write_artifacts(outcome, Path(folder))
             client.log_artifacts(run_id, folder)
-        client.set_tag(run_id, names.OUTCOME, outcome.verdict)
         client.set_terminated(run_id, "FAILED" if outcome.verdict == "failed" else "FINISHED", ended)
     except BaseException as error:
         _abandon(client, run_id, error)
@@ -61,11 +61,10 @@ def _log(client: MlflowClient, run_id: str, outcome: Outcome, tags: Mapping[str,
     texts = {names.CURVES: index, **run_tags(outcome), **tags}
     metrics = metrics_of(outcome, timestamp)
     parameters = [Param(key, value) for key, value in names.parameters(outcome.config).items()]
-    batches = [list(chunks(metrics, _METRICS)), list(chunks(parameters, _PARAMETERS))]
-    run_tag_list = [RunTag(key, value) for key, value in texts.items()]
-    for number in range(max(1, *map(len, batches))):
-        metric_batch, parameter_batch = (batch[number] if number < len(batch) else [] for batch in batches)
-        client.log_batch(run_id, metric_batch, parameter_batch, [] if number else run_tag_list)
+    labels = [RunTag(key, value) for key, value in texts.items()]
+    batches = zip_longest(chunks(metrics, _METRICS), chunks(parameters, _PARAMETERS), chunks(labels, _LABELS))
+    for metric_batch, parameter_batch, label_batch in batches:
+        client.log_batch(run_id, metric_batch or [], parameter_batch or [], label_batch or [])
 
 
 def metrics_of(outcome: Outcome, timestamp: int) -> list[Metric]:
@@ -90,6 +89,7 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Metric]:
 def run_tags(outcome: Outcome) -> dict[str, str]:
     """What the run's own configuration and result say: its colour, description, reason and place."""
     return {
+        names.OUTCOME: outcome.verdict,
         names.REASON: outcome.reason[:_TAG],
         names.ORDER: names.order(outcome.config),
         "mlflow.runColor": colour(outcome.config["cell"]["name"]),
@@ -145,6 +145,6 @@ def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 def slug(name: str) -> str:
-    """A folder name for an experiment: letters, digits, dots, dashes; never empty, hidden or a way out of its parent."""
+    """A folder name for an experiment: letters, digits, dots, dashes; never empty, hidden or a way up."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:80]
     return plain or "experiment"

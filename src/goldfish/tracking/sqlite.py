@@ -32,8 +32,8 @@ class SqliteReader:
         """True when there is a store: the file is put in place only when it is complete."""
         return self.path.is_file() and bool(self._query("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"))
 
-    def finished(self, experiment_name: str) -> list[RunRow]:
-        """Runs of an experiment that came to a result."""
+    def finished(self, experiment_name: str | None) -> list[RunRow]:
+        """Runs of an experiment, or of all, that came to a result."""
         marks = ", ".join("?" for _ in names.FINISHED)
         rows = self._query(
             "SELECT f.value, r.run_uuid, o.value, coalesce(s.value, ''), r.start_time FROM experiments e "
@@ -41,21 +41,21 @@ class SqliteReader:
             "JOIN tags f ON f.run_uuid = r.run_uuid AND f.key = ? "
             "JOIN tags o ON o.run_uuid = r.run_uuid AND o.key = ? "
             "LEFT JOIN tags s ON s.run_uuid = r.run_uuid AND s.key = ? "
-            f"WHERE e.name = ? AND r.status = 'FINISHED' AND {_ACTIVE} AND o.value IN ({marks})",
-            [names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, experiment_name, *names.FINISHED],
+            f"WHERE (? IS NULL OR e.name = ?) AND r.status = 'FINISHED' AND {_ACTIVE} AND o.value IN ({marks})",
+            [names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, experiment_name, experiment_name, *names.FINISHED],
         )
-        return [RunRow(*row[:4], started=row[4] / 1000) for row in rows]
+        return [RunRow(*row, started / 1000) for *row, started in rows]
 
     def runs(self, experiment_name: str | None) -> list[Recorded]:
         """Every recorded run, of one experiment or of all."""
         rows = self._query(
-            "SELECT r.run_uuid, e.name, r.status, r.name, r.start_time FROM runs r "
+            "SELECT r.run_uuid, e.name, r.status, r.name, r.start_time, o.value FROM runs r "
             "JOIN experiments e ON e.experiment_id = r.experiment_id "
             "JOIN tags o ON o.run_uuid = r.run_uuid AND o.key = ? "
             f"WHERE {_ACTIVE} AND (? IS NULL OR e.name = ?)",
             [names.OUTCOME, experiment_name, experiment_name],
         )
-        found = {row[0]: Recorded(*row) for row in rows}
+        found = {row[0]: Recorded(*row[:5]) for row in rows if names.whole(row[2], row[5])}
         for table, attribute in (("params", "parameters"), ("tags", "tags")):
             for run_id, key, value in self._of_runs(f"SELECT run_uuid, key, value FROM {table}", found):
                 getattr(found[run_id], attribute)[key] = value

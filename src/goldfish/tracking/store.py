@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from goldfish.training.outcome import Outcome
 
 URI = "MLFLOW_TRACKING_URI"
+_EXPECTED = "sqlite:///path/mlflow.db, another database's URI or a server's http://…"
+_PATIENCE = 600  # seconds to wait for another process that creates or migrates
 
 
 class Store:
@@ -65,10 +67,10 @@ class Store:
 
     def prepare(self) -> None:
         """Create the store, or bring its tables up to date, once, whoever else tries at the same time."""
-        if not self.remote:
-            with self._locked():
-                from goldfish.tracking.migrations import prepare
+        if self.artifacts is not None:
+            from goldfish.tracking.migrations import prepare
 
+            with self._locked():
                 prepare(self.uri, self.path, self.artifacts)
 
     def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> dict[str, RunRow]:
@@ -121,7 +123,9 @@ class Store:
         """
         return rows.runs_frame(self._reader().runs(experiment_name) if self.exists() else [])
 
-    def curves(self, fingerprints: Iterable[str] | None = None, *, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+    def curves(
+        self, fingerprints: Iterable[str] | None = None, *, run_ids: Iterable[str] | None = None
+    ) -> pd.DataFrame:
         """Every point of the runs' curves: fingerprint, quantity, phase, x, value, from MLflow's metrics alone.
 
         The runs are given by their ids, or by fingerprints: then the newest finished run of each. Neither: of all.
@@ -164,8 +168,8 @@ class Store:
 
     def _newest(self, fingerprints: list[str] | None) -> list[str]:
         """Ids of the newest finished run of each fingerprint, in their order."""
-        found = {row.fingerprint: row.run_id for row in self.runs_table().itertuples()}
-        return [found[key] for key in (found if fingerprints is None else fingerprints) if key in found]
+        found = rows.newest(self._reader().finished(None))
+        return [found[key].run_id for key in (found if fingerprints is None else fingerprints) if key in found]
 
     def _reader(self) -> SqliteReader | ClientReader:
         if self.path is not None:
@@ -173,3 +177,26 @@ class Store:
         from goldfish.tracking.client import ClientReader
 
         return ClientReader(self.client)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process at a time creates or migrates."""
+        from filelock import FileLock
+
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_name(f"{self.path.name}.lock")
+        else:
+            lock = Path(tempfile.gettempdir()) / f"goldfish-{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}.lock"
+        with FileLock(lock, timeout=_PATIENCE):
+            yield
+
+
+def _checked(uri: str) -> str:
+    """Refuse what MLflow no longer keeps runs in, in one line."""
+    scheme = re.match(r"[A-Za-z][\w+.-]*:", uri)
+    if (scheme is None and uri != "databricks") or (scheme is not None and scheme[0] == "file:"):
+        raise ConfigError(f"{URI}={uri}: MLflow keeps no runs in folders any more; expected {_EXPECTED}")
+    if re.fullmatch(r"sqlite(\+\w+)?:/*(:memory:)?", uri):
+        raise ConfigError(f"{URI}={uri}: names no file; expected {_EXPECTED}")
+    return uri

@@ -1,0 +1,1 @@
+"""Training: the LightningModule and LightningDataModule of a pack, and train(configs) → outcomes."""

@@ -38,15 +38,17 @@ class TrainingStream:
         index = 0
         while True:
             drawn = [
-                self.task.sample(size, self.task.length, generator(seed, "train", index), "train") for seed in self.seeds
+                self.task.sample(size, self.task.length, generator(seed, "train", index), "train")
+                for seed in self.seeds
             ]
             yield Batch.stack(drawn)
             index += 1
 
     def _fixed(self) -> Iterator[Batch]:
-        """A fixed training set for each run, shuffled in every epoch; what does not fill a batch is left for the next."""
+        """A fixed training set for each run, shuffled in every epoch, whole batches only."""
         sets = [
-            self.task.sample(self.fixed_size, self.task.length, generator(seed, "train"), "train") for seed in self.seeds
+            self.task.sample(self.fixed_size, self.task.length, generator(seed, "train"), "train")
+            for seed in self.seeds
         ]
         size = min(self.batch_size, self.fixed_size)
         epoch = 0

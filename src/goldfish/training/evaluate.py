@@ -45,7 +45,10 @@ def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> lis
         for name, norm in flow.log2_norm.items():
             parts.setdefault(name, []).append(by_lag(norm[:, -1], part.mask))
     norms = {name: torch.cat(pieces, dim=1) for name, pieces in parts.items()}
-    return [_summarise({name: norm[replica] for name, norm in norms.items()}, phase) for replica in range(len(module.configs))]
+    return [
+        _summarise({name: norm[replica] for name, norm in norms.items()}, phase)
+        for replica in range(len(module.configs))
+    ]
 
 
 def _summarise(norms: dict[str, Tensor], phase: str) -> Measured:

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 
 class ReplicaMean(Metric):
-    """A weighted mean for each replica: (R,). Right answers over questions give accuracy, losses over ones their mean."""
+    """A weighted mean for each replica, (R,): right answers over questions, or losses over ones."""
 
     full_state_update = False
     total: Tensor

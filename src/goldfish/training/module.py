@@ -43,10 +43,12 @@ def _arguments(group: Config) -> dict[str, Any]:
 class PackModule(pl.LightningModule):
     """R replicas as one LightningModule.
 
-    Each replica's weights are one flat leaf tensor with a parameter group of its own; stacked and cut into the network's
-    parameters they have a leading replica axis. The sum of the replicas' losses is optimised, so that replicas never
-    touch; one that turns non-finite stops, keeps its last weights, and leaves the others unharmed.
+    Each replica's weights are one flat leaf tensor with a parameter group of its own; stacked and cut into the
+    network's parameters they have a leading replica axis. The sum of the replicas' losses is optimised, so that
+    replicas never touch; one that turns non-finite stops, keeps its last weights, and leaves the others unharmed.
     """
+
+    model: ManyToOne | ManyToMany
 
     def __init__(self, configs: Sequence[Config], task: Task, dtype: torch.dtype) -> None:
         super().__init__()
@@ -69,10 +71,7 @@ class PackModule(pl.LightningModule):
         if detached:
             flat.requires_grad_()
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {
-            name: part.unflatten(1, shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(R, n, T, D) → the readout's outputs."""

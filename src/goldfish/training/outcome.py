@@ -11,7 +11,7 @@ Verdict = Literal["solved", "unsolved", "diverged", "failed"]
 class Point(NamedTuple):
     """One point of a curve.
 
-    quantity: "gradient/log10_norm_by_lag" (median over samples; "…_q25", "…_q75" for quartiles), "recall/accuracy_by_lag",
+    quantity: "gradient/log10_norm_by_lag" (median over samples; quartiles "…_q25", "…_q75"), "recall/accuracy_by_lag",
         "recall/accuracy_by_length", "val/accuracy", "val/loss", "train/loss", "train/gradient_norm".
     phase: "before", "half", "after" for what is measured at a moment of training; "training" for learning curves.
     x: the lag, the length or the training step.
@@ -40,6 +40,7 @@ class Outcome:
         seconds: wall time of the pack divided by its number of runs.
         started: unix time in seconds at which the pack started.
         packed: number of runs in the pack.
+        dataset: the run's test set as MLflow records it: name, digest, source, schema, profile.
     """
 
     config: dict[str, Any]
@@ -53,3 +54,4 @@ class Outcome:
     seconds: float = 0.0
     started: float = 0.0
     packed: int = 1
+    dataset: dict[str, str] = field(default_factory=dict)
