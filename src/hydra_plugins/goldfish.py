@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PackedLauncherConf:
-    """`hydra/launcher=packed`: runs at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores)."""
+    """`hydra/launcher=packed`: at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores)."""
 
     _target_: str = "hydra_plugins.goldfish.PackedLauncher"
     workers: int | None = None
@@ -48,8 +48,8 @@ class PackedLauncher(Launcher):
     """Trains all runs of a sweep in packs, on all cores, and records each once."""
 
     def __init__(self, workers: int | None = None, pack_size: int = 16, rerun: str = "missing") -> None:
-        self.options = {"workers": workers, "pack_size": pack_size, "rerun": rerun}
-        self.composer: "Composer | None" = None
+        self.options: dict[str, Any] = {"workers": workers, "pack_size": pack_size, "rerun": rerun}
+        self.composer: Composer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before launching."""
@@ -70,7 +70,7 @@ class GoldfishSweeper(Sweeper):
 
     def __init__(self, params: Mapping[str, Any], grids: Mapping[str, Mapping[str, Any]]) -> None:
         self.params, self.grids = params, grids
-        self.composer: "Composer | None" = None
+        self.composer: Composer | None = None
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

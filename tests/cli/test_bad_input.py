@@ -119,15 +119,17 @@ for case in json.load(sys.stdin):
         except BaseException:
             code = traceback.format_exc()
     answers.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
-heavy = [name for name in ("torch", "pytorch_lightning", "mlflow", "datasets", "sklearn", "pandas") if name in sys.modules]
-json.dump({"answers": answers, "heavy": heavy}, sys.stdout)
+heavy = {"torch", "pytorch_lightning", "mlflow", "datasets", "sklearn", "matplotlib"} & sys.modules.keys()
+json.dump({"answers": answers, "heavy": sorted(heavy)}, sys.stdout)
 """
 
 
 def run(code: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "COLUMNS")}
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, input=stdin, env=environment, text=True, capture_output=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, input=stdin, env=environment, text=True, capture_output=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")

@@ -49,18 +49,24 @@ def test_the_keys_are_those_of_the_choice(monkeypatch: pytest.MonkeyPatch, capsy
 def test_bash_completes(tmp_path: Path) -> None:
     """What the installation line defines, called as bash calls it at a press of the tab key."""
     program = tmp_path / "goldfish"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m goldfish \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m goldfish "$@"\n')
     program.chmod(0o755)
     script = """
 eval "$(goldfish train -sc install=bash)"
-press() { COMP_LINE="$1"; COMP_POINT=${#1}; local words=($1); COMP_CWORD=$2; hydra_bash_completion; echo "${COMPREPLY[@]}"; }
+press() {
+    COMP_LINE="$1"; COMP_POINT=${#1}; COMP_CWORD=$2
+    hydra_bash_completion
+    echo "${COMPREPLY[@]}"
+}
 complete -p goldfish
 press "goldfish tr" 1
 press "goldfish train cell=ls" 2
 press "goldfish reproduce forg" 2
 """
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, text=True, capture_output=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, text=True, capture_output=True, check=True
+    )
     installed, *pressed = done.stdout.splitlines()
     assert "hydra_bash_completion goldfish" in installed
     assert [words.split() for words in pressed] == [["train"], ["cell=lstm"], ["forgetting"]]

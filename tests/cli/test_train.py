@@ -33,7 +33,9 @@ def test_every_combination_is_one_sweep(here, trained) -> None:
     ((configs, options),) = trained.sweeps
     points = itertools.product(("rnn", "lstm", "gru"), ("pytorch", "orthogonal"), (20, 40), (0, 1))
     assert configs == [
-        resolve({"cell": c, "init": i, "task": {"name": "adding", "length": n}, "seed": s, "trainer": {"max_steps": 50}})
+        resolve(
+            {"cell": c, "init": i, "task": {"name": "adding", "length": n}, "seed": s, "trainer": {"max_steps": 50}}
+        )
         for c, i, n, s in points
     ]
     assert options == {"rerun": "missing", "workers": None, "pack_size": 16}
@@ -115,7 +117,7 @@ def test_help_shows_the_knobs_and_the_choices(trained, capsys) -> None:
     assert "name: lstm" in told
     for knob in ("max_steps", "batch_size", "gradient_clip_val", "length", "lr", "seed", "engine", "experiment_name"):
         assert f"{knob}: " in told
-    assert '$(goldfish train -sc install=bash)' in told
+    assert "$(goldfish train -sc install=bash)" in told
 
 
 def run_and_exit(arguments: list[str]) -> int:

@@ -82,7 +82,7 @@ def _errors(case: Case, layers: int, loss: str, dtype: torch.dtype) -> dict[str,
         for name, norm in reference.log2_norms().items():
             measured = flow.log2_norm[name][r]
             if single:
-                norms = [(2.0 ** measured[layer], norm[layer]) for layer in range(layers)]
+                norms = [(2 ** measured[layer], 2 ** norm[layer]) for layer in range(layers)]
                 found.extend((f"norm {name}", relative(_by_step(a), _by_step(b))) for a, b in norms)
             else:
                 found.append((f"norm {name}", relative_log2(measured, norm)))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-
 from tests.engines.reference import Case, Tensors, each_case
 
 R, T = 16, 19
@@ -49,7 +48,9 @@ def _differing(pool: Pool, whole: Tensors, picks: Sequence[int], learn: bool = T
     return {name for name, value in found.items() if not torch.equal(value, whole[name][list(picks)])}
 
 
-@pytest.mark.parametrize("shape", [(24, 5, 1, 3), (24, 7, 2, 1), (33, 5, 2, 3), (33, 7, 1, 1), (33, 32, 1, 10)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(24, 5, 1, 3), (24, 7, 2, 1), (33, 5, 2, 3), (33, 7, 1, 1), (33, 32, 1, 10)], ids=str
+)
 @each_case
 def test_packs(case: Case, shape: tuple[int, int, int, int]) -> None:
     """shape: H, B, L, D."""

@@ -7,10 +7,10 @@ import weakref
 
 import pytest
 import torch
+from tests.engines.reference import Case, Tensors, each_case, gradient
 from torch import Tensor
 
 from goldfish.recurrent import Recurrent
-from tests.engines.reference import Case, Tensors, each_case, gradient
 
 R, B, T, D, H = 2, 3, 6, 4, 5
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from functools import cache
 
-import pytest
 import torch
+from tests.engines.reference import Case, Tensors, Unrolled, each_case, relative_log2
 from torch import Tensor
 
 import goldfish
-from tests.engines.reference import CASES, Case, Tensors, Unrolled, each_case, relative_log2
 
 L, B, T, D, H = 2, 2, 1000, 3, 32
 LIFT = 700  # the reference starts at 2^700: float64 then reaches down to 2^-1774, about 1e-534
@@ -48,5 +47,3 @@ def test_every_step(case: Case) -> None:
     worst = {name: relative_log2(flow.log2_norm[name][0], norm) for name, norm in expected.items()}
     print(case, {name: f"{value:.1e}" for name, value in worst.items()}, float(expected["h"].min()) * math.log10(2))
     assert max(worst.values()) <= 1e-4, worst
-
-

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.engines.reference import Case, Tensors, Unrolled, each_case, gradient, relative_log2
 from torch import Tensor
 
 import goldfish
 from goldfish.recurrent import Recurrent
-from tests.engines.reference import Case, Tensors, Unrolled, each_case, gradient, relative_log2
 
 ENGINES = ("eager", "stepwise")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -63,7 +63,7 @@ def test_orthogonal_weights_scale_every_step_alike(engine: str, gain: float) -> 
     _set(recurrent, weight_hh=gain * Q)
     on_last = torch.randn(1, B, H).double()
     found = _log2_norms(recurrent, torch.zeros(1, B, T, 1).double(), on_last)
-    lag = torch.arange(T - 1, -1, -1)
+    lag = torch.arange(T - 1, -1, -1).double()
     expected = on_last.norm(dim=-1).log2().unsqueeze(-1) + lag * math.log2(gain)
     torch.testing.assert_close(found["h"][:, 0], expected, rtol=0, atol=1e-10)
 

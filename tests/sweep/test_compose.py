@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,9 @@ def values(parameter: Parameter) -> st.SearchStrategy[Any]:
     elif parameter.type is float:
         some = st.floats(-0.5, 3.0, allow_nan=False)
     else:
-        some = st.text(st.characters(codec="ascii", exclude_characters="$?{}", min_codepoint=32), min_size=1, max_size=8)
+        some = st.text(
+            st.characters(codec="ascii", exclude_characters="$?{}", min_codepoint=32), min_size=1, max_size=8
+        )
     return some | st.none() if parameter.optional else some
 
 
@@ -126,14 +127,17 @@ def test_hydra_composes_the_same(composer: Composer, said: dict[str, Any]) -> No
 
 
 @pytest.fixture
-def counted(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+def counted(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A list that grows with each composition of a fresh composer."""
     calls: list[list[str]] = []
     load = composer.loader.load_configuration
-    monkeypatch.setattr(
-        composer.loader, "load_configuration", lambda name, lines, mode: (calls.append(lines), load(name, lines, mode))[1]
-    )
-    yield calls
+
+    def counting(name: str, lines: list[str], mode: RunMode) -> Any:
+        calls.append(lines)
+        return load(name, lines, mode)
+
+    monkeypatch.setattr(composer.loader, "load_configuration", counting)
+    return calls
 
 
 def test_one_choice_is_composed_once(composer: Composer, counted: list[list[str]]) -> None:
@@ -156,7 +160,9 @@ def test_choices_add_up_instead_of_multiplying(composer: Composer, counted: list
 def test_a_choice_that_reaches_beyond_its_group_is_composed_with_the_others(tmp_path: Path) -> None:
     """Somebody's own YAML file may set keys anywhere."""
     (tmp_path / "cell").mkdir()
-    (tmp_path / "cell" / "small.yaml").write_text("# @package _global_\ntrainer: {validate_every: 7}\ncell: {name: lstm}\n")
+    (tmp_path / "cell" / "small.yaml").write_text(
+        "# @package _global_\ntrainer: {validate_every: 7}\ncell: {name: lstm}\n"
+    )
     extended = Composer(compose.loader(compose.search_path(None, str(tmp_path))))
     assert composed(extended, "cell=gru", "init=identity") == resolve({"cell": "gru", "init": "identity"})
     both = composed(extended, "cell=small", "init=identity")
@@ -173,7 +179,7 @@ def test_somebodys_own_group_is_added_with_a_plus(tmp_path: Path) -> None:
 
 
 def test_a_config_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--config-dir=.*nowhere: no such folder"):
+    with pytest.raises(ConfigError, match=r"--config-dir=.*nowhere: no such folder"):
         compose.search_path(None, str(tmp_path / "nowhere"))
 
 

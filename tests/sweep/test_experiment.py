@@ -122,9 +122,9 @@ def test_one_bad_point_spoils_the_sweep(study: Path, composer: Composer, text: s
 def test_names_are_looked_up_in_the_working_directory_too(study: Path) -> None:
     assert experiment.folder("study") == study.parent
     assert experiment.folder("forgetting").name == "forgetting"
-    with pytest.raises(ConfigError, match="^studdy: no such experiment; did you mean 'study'"):
+    with pytest.raises(ConfigError, match=r"^studdy: no such experiment; did you mean 'study'"):
         experiment.folder("studdy")
-    with pytest.raises(ConfigError, match="^--scale=cup: study has no such scale; did you mean 'cpu'"):
+    with pytest.raises(ConfigError, match=r"^--scale=cup: study has no such scale; did you mean 'cpu'"):
         experiment.read("study").scale("cup")
 
 

@@ -19,7 +19,9 @@ def options(group: str) -> list[str]:
 
 
 def points(
-    params: dict[str, Any] | None = None, union: dict[str, dict[str, Any]] | None = None, given: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None,
+    union: dict[str, dict[str, Any]] | None = None,
+    given: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     axes = {name: grids.axes(grid, options) for name, grid in (union or {}).items()}
     found = grids.points(grids.axes(params or {}, options), axes, grids.axes(given or {}, options))

@@ -9,11 +9,22 @@ import pytest
 from goldfish.errors import ConfigError
 from goldfish.sweep import overrides
 
-GROUPS = {"cell": ["gru", "lstm", "rnn"], "trainer": ["cpu", "gpu"], "study": ["long"], "hydra/launcher": ["basic", "packed"]}
+GROUPS = {
+    "cell": ["gru", "lstm", "rnn"],
+    "trainer": ["cpu", "gpu"],
+    "study": ["long"],
+    "hydra/launcher": ["basic", "packed"],
+}
 
 
 def options(group: str) -> list[str]:
     return GROUPS.get(group, [])
+
+
+def enumerated(line: str) -> list[overrides.Setting]:
+    return [
+        setting for override in overrides.split([line], options)[1] for setting in overrides.axis(override, options)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +96,7 @@ def test_a_shuffle_keeps_the_values() -> None:
 )
 def test_what_no_run_can_mean_is_refused(line: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        for override in overrides.split([line], options)[1]:
-            overrides.axis(override, options)
+        enumerated(line)
 
 
 def test_hydras_overrides_are_set_apart() -> None:
@@ -97,13 +107,13 @@ def test_hydras_overrides_are_set_apart() -> None:
 
 
 def test_a_group_is_chosen_once() -> None:
-    with pytest.raises(ConfigError, match="^cell=rnn: 'cell' is chosen twice"):
+    with pytest.raises(ConfigError, match=r"^cell=rnn: 'cell' is chosen twice"):
         overrides.split(["cell=lstm", "cell=rnn"], options)
     overrides.split(["seed=1", "seed=2"], options)  # of a value, the last counts
 
 
 def test_a_sweep_is_no_single_value() -> None:
-    with pytest.raises(ConfigError, match="^seed=1,2: several values are a sweep, add -m"):
+    with pytest.raises(ConfigError, match=r"^seed=1,2: several values are a sweep, add -m"):
         overrides.single(overrides.parse("seed=1,2"), options)
 
 
@@ -126,7 +136,7 @@ def test_values_written_in_yaml(written: Any, values: list[Any]) -> None:
 
 
 def test_what_yaml_may_not_hold() -> None:
-    with pytest.raises(ConfigError, match="^task.length=.*: expected a number, a text or a list"):
+    with pytest.raises(ConfigError, match=r"^task.length=.*: expected a number, a text or a list"):
         overrides.written("task.length", [{"a": 1}], options)
-    with pytest.raises(ConfigError, match="^lenght=3: unknown key"):
+    with pytest.raises(ConfigError, match=r"^lenght=3: unknown key"):
         overrides.written("lenght", 3, options)

@@ -6,10 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import goldfish
 from goldfish.cli.options import choice, parsed
 from goldfish.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from goldfish.sweep.run import Rerun
 
 HELP = """\
 How far back can a recurrent network remember, and why does it forget?
@@ -70,7 +74,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     _check_experiments(args)
     from goldfish.sweep.launch import RERUN
 
-    rerun = choice("--rerun", args.rerun, RERUN)
+    rerun = cast("Rerun", choice("--rerun", args.rerun, RERUN))
     from goldfish.cli.reproduce import reproduce
 
     return reproduce(args.experiments, scale=args.scale, rerun=rerun, update_results=args.update_results)
@@ -96,9 +100,11 @@ def export(arguments: Sequence[str]) -> int:
     args = parsed(parser, arguments)
     if args.to is None:
         raise ConfigError("--to: expected a file, runs.csv or runs.parquet")
-    from goldfish.cli.tables import export
+    from goldfish.tracking.export import export
+    from goldfish.tracking.store import Store
 
-    export(Path(args.to), args.experiment)
+    table = export(Store(), Path(args.to), args.experiment)
+    print(f"{args.to}: {len(table)} runs")
     return 0
 
 
@@ -106,7 +112,7 @@ def status(arguments: Sequence[str]) -> int:
     """Count what is recorded."""
     parser = _parser("status", "Count the recorded runs of every experiment by outcome, and those of older code.")
     parsed(parser, arguments)
-    from goldfish.cli.tables import status
+    from goldfish.cli.status import status
 
     print(status())
     return 0

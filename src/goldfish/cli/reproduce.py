@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from goldfish.cli import results
-from goldfish.cli.tables import counted
 from goldfish.config import Config
 from goldfish.sweep import experiment as experiments
 from goldfish.sweep.experiment import Experiment
@@ -17,13 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from goldfish.sweep.report import Report
+    from goldfish.sweep.run import Rerun
     from goldfish.tracking.store import Store
 
 
-def reproduce(
-    names: Sequence[str], *, scale: str, rerun: Literal["missing", "stale", "all"], update_results: bool
-) -> int:
-    """Reproduce experiments one after another; return 1 when a run failed. Raises ConfigError before anything starts."""
+def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results: bool) -> int:
+    """Reproduce experiments one after another; return 1 when a run failed.
+
+    Raises ConfigError before anything starts.
+    """
     from goldfish.sweep.compose import Composer, loader
     from goldfish.tracking.store import Store
 
@@ -40,7 +41,7 @@ def _reproduce(
     scale: str,
     configs: list[Config],
     store: Store,
-    rerun: Literal["missing", "stale", "all"],
+    rerun: Rerun,
     update_results: bool,
 ) -> int:
     from goldfish.sweep.launch import failures
@@ -72,23 +73,21 @@ def redraw(names: Sequence[str], *, scale: str) -> None:
         _show(experiment, scale)
 
 
-def tables(
-    store: Store, name: str, configs: Sequence[Config], report: Report
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sweep's runs and their curves; a run that could not be recorded is a row of outcome "missing"."""
     import pandas as pd
 
-    from goldfish.tracking.export import runs_table
+    from goldfish.tracking.export import curves_table, runs_table
     from goldfish.tracking.names import flatten
 
-    runs = counted(store.runs(name), report.fingerprints)
+    runs = store.runs(name)
+    runs = runs[runs["fingerprint"].isin(report.fingerprints)]
     planned = dict(zip(report.fingerprints, configs, strict=True))
     missing = [
         flatten(planned[fingerprint]) | {"fingerprint": fingerprint, "outcome": "missing", "reason": "not recorded"}
         for fingerprint in planned.keys() - set(runs["fingerprint"])
     ]
-    curves = store.curves(run_ids=runs["run_id"])
-    return runs_table(pd.concat([runs, pd.DataFrame(missing)]) if missing else runs), curves
+    return runs_table(pd.concat([runs, pd.DataFrame(missing)]) if missing else runs), curves_table(store, runs)
 
 
 def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:

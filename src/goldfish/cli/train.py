@@ -26,6 +26,7 @@ from goldfish.errors import ConfigError
 from goldfish.sweep import compose, overrides
 from goldfish.sweep.compose import Composer
 from goldfish.sweep.launch import FailedRunsError, check, launch
+from goldfish.sweep.run import Rerun
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -59,7 +60,7 @@ def job(values: DictConfig) -> None:
     container = OmegaConf.to_container(values, resolve=True)
     assert isinstance(container, dict)
     hydra = HydraConfig.get()
-    rerun = hydra.launcher.rerun if _is_packed(hydra) else "missing"
+    rerun: Rerun = hydra.launcher.rerun if _is_packed(hydra) else "missing"
     launch([resolve({str(key): value for key, value in container.items()})], rerun=rerun, workers=1)
 
 

@@ -18,7 +18,7 @@ from goldfish.figures.statistics import Interval, mean_interval, median_time
 BLOCKS = ("gradients", "accuracy", "recall", "steps")
 NOTHING = "–"
 _TITLES = {
-    "gradients": "{task}: gradients at length {length}; runs solved, diverged, failed, missing of all lengths' runs",
+    "gradients": "{task}: gradients at length {length} before and after training; outcomes of the runs of all lengths",
     "accuracy": "{task}: test accuracy by length, and runs solved",
     "recall": "{task}: recall horizon in steps, by the length trained on",
     "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget where fewer than half did)",
@@ -85,16 +85,17 @@ def _rows(runs: pd.DataFrame, task: str, columns: Mapping[str, Cell]) -> list[Ro
 def _columns(runs: pd.DataFrame, task: str, block: str, length: int) -> dict[str, Cell]:
     """The columns of a block: a heading, and what it writes of one arm's rows."""
     if block == "gradients":
-        at = partial(_at, runs, length)
+        at, planned = partial(_at, runs, length), _planned(runs, task)
         return {
-            "parameters": _parameters,
-            "decay/step before": at(_metric("gradient/decay_rate_before", ".3f")),
-            "after": at(_metric("gradient/decay_rate", ".3f")),
+            "params": _parameters,
+            "decay before": at(_metric("gradient/decay_rate_before", ".3f")),
+            "decay after": at(_metric("gradient/decay_rate", ".3f")),
             "horizon before": at(_metric("gradient/horizon_before", ".1f", "gradient/horizon_reached_end_before")),
-            "after training": at(_metric("gradient/horizon", ".1f", "gradient/horizon_reached_end")),
-            **{outcome: partial(_count, outcome=outcome) for outcome in ("solved", "diverged", "failed")},
-            "missing": lambda arm: str(_planned(runs, task) - len(arm) + int((arm["outcome"] == "missing").sum())),
-            "of": lambda arm: str(_planned(runs, task)),
+            "horizon after": at(_metric("gradient/horizon", ".1f", "gradient/horizon_reached_end")),
+            "solved": lambda arm: f"{_count(arm, 'solved')}/{planned}",
+            "diverged": lambda arm: str(_count(arm, "diverged")),
+            "failed": lambda arm: str(_count(arm, "failed")),
+            "missing": lambda arm: str(planned - len(arm) + _count(arm, "missing")),
         }
     write = {
         "accuracy": _accuracy,
@@ -139,11 +140,13 @@ def _steps(rows: pd.DataFrame) -> str:
 
 def _interval(found: Interval, digits: str) -> str:
     """Symmetric intervals as mean ±half, others as mean [low, high]; a single seed as it is."""
+    estimate, low, high, half = (
+        f"{value:{digits}}".removesuffix(".0")
+        for value in (found.estimate, found.low, found.high, found.high - found.estimate)
+    )
     if not found.known:
-        return f"{found.estimate:{digits}}"
-    if found.method == "t":
-        return f"{found.estimate:{digits}} ±{found.high - found.estimate:{digits}}"
-    return f"{found.estimate:{digits}} [{found.low:{digits}}, {found.high:{digits}}]"
+        return estimate
+    return f"{estimate} ±{half}" if found.method == "t" else f"{estimate} [{low}, {high}]"
 
 
 def _parameters(arm: pd.DataFrame) -> str:
@@ -155,8 +158,8 @@ def _rate(arm: pd.DataFrame) -> str:
     return "/".join(f"{rate:g}" for rate in sorted(arm["optimizer.lr"].dropna().unique())) or NOTHING
 
 
-def _count(arm: pd.DataFrame, outcome: str) -> str:
-    return str(int((arm["outcome"] == outcome).sum()))
+def _count(arm: pd.DataFrame, outcome: str) -> int:
+    return int((arm["outcome"] == outcome).sum())
 
 
 def _planned(runs: pd.DataFrame, task: str) -> int:

@@ -1,6 +1,6 @@
 """Composing configurations with Hydra: once per distinct choice of groups, then copied and filled with values.
 
-Hydra takes tens of milliseconds per composition; a copy takes microseconds. A sweep of a thousand runs makes few choices.
+Hydra takes tens of milliseconds per composition; a copy takes microseconds; a thousand runs make few choices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def conf_folder() -> Path:
 
 
 def search_path(primary: str | None = None, additional: str | None = None) -> ConfigSearchPath:
-    """Where Hydra looks for configurations: `primary` instead of our own conf folder, and `additional` before it all."""
+    """Where Hydra looks for configurations: in `primary` or our own conf folder, and before it in `additional`."""
     register()
     path = create_config_search_path(str(Path(primary).absolute() if primary else conf_folder()))
     if additional is not None:
@@ -62,7 +62,7 @@ def loader(path: ConfigSearchPath | None = None) -> ConfigLoader:
 
 @cache
 def register() -> None:
-    """Tell Hydra how it shall behave and what there is to choose from: a group option for each cell, initialisation, task and optimiser."""
+    """Tell Hydra how to behave, and what to choose from: cells, initialisations, tasks, optimisers and their keys."""
     version.setbase("1.3")
     store = ConfigStore.instance()
     for group in config.CHOICES:

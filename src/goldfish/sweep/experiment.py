@@ -1,14 +1,14 @@
 """Experiments: experiments/<name>/experiment.yaml, the deltas that make a sweep.
 
-    # goldfish reproduce <name>
-    base:                     # every run: key → value, list, or text in Hydra's sweep syntax; or a list of overrides
-      seed: [0, 1, 2, 3]
-      optimizer.lr: 0.01
-    grids:                    # the union of these, each crossed with base; a grid's key replaces that of base
-      gated: {cell: "lstm,gru", init: "pytorch,chrono"}
-    scales:                   # each overrides base and grids; a grid is named as a whole or by a pattern, such as "*"
-      smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}
-      cpu: {}
+# goldfish reproduce <name>
+base:                     # every run: key → value, list, or text in Hydra's sweep syntax; or a list of overrides
+  seed: [0, 1, 2, 3]
+  optimizer.lr: 0.01
+grids:                    # the union of these, each crossed with base; a grid's key replaces that of base
+  gated: {cell: "lstm,gru", init: "pytorch,chrono"}
+scales:                   # each overrides base and grids; a grid is named as a whole or by a pattern, such as "*"
+  smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}
+  cpu: {}
 """
 
 from __future__ import annotations

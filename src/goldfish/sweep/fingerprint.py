@@ -41,7 +41,7 @@ def canonical(value: Any) -> str:
 
 @cache
 def _content(task: str, data: Any) -> str | None:
-    """The content hash of a task's real data, which its name and its argument `data` decide; None for synthetic data."""
+    """The content hash of a task's real data, given its name and argument `data`; None for synthetic data."""
     from goldfish.data import content_hash
 
     return content_hash({"name": task, "data": data})

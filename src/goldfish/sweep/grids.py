@@ -56,7 +56,7 @@ def _narrowed(grids: Mapping[str, Axes], given: Axes) -> list[Axes]:
 
 
 def _filter(grid: Axes, key: str, given: Sequence[Setting]) -> Axes | None:
-    """The grid with those values of the key that are given too; None when there are none, itself when it has no such key."""
+    """The grid with those of the key's values that are given too, None if there are none; itself without the key."""
     if key not in grid:
         return grid
     kept = [setting for setting in grid[key] if any(_same(setting, other) for other in given)]

@@ -11,6 +11,7 @@ from goldfish.signatures import Parameter
 
 if TYPE_CHECKING:
     from goldfish.sweep.report import Report
+    from goldfish.sweep.run import Rerun
 
 RERUN = ("missing", "stale", "all")
 OPTIONS = {
@@ -21,7 +22,7 @@ OPTIONS = {
 
 
 class FailedRunsError(RuntimeError):
-    """Runs that a fault ended, or that could not be recorded: what to say of each. The command line exits with code 1."""
+    """Runs that a fault ended, or that could not be recorded: what to say of each. The exit code is 1."""
 
     def __init__(self, failures: Sequence[str], total: int) -> None:
         super().__init__(failures, total)
@@ -37,7 +38,7 @@ def check(options: Mapping[str, Any]) -> None:
         parameter.check(f"hydra.launcher.{name}", options[name])
 
 
-def launch(configs: Sequence[Config], *, rerun: str = "missing", **options: Any) -> Report:
+def launch(configs: Sequence[Config], *, rerun: Rerun = "missing", **options: Any) -> Report:
     """Train what is not recorded yet, in the store of the working directory or of MLFLOW_TRACKING_URI.
 
     `options` are those of goldfish.sweep.run.run_sweep. Raises FailedRunsError after the last run when one failed.

@@ -1,4 +1,4 @@
-"""Overrides as they are typed: `key=value` in Hydra's grammar, enumerated where they are sweeps, refused in one line."""
+"""Overrides as they are typed, `key=value` in Hydra's grammar: enumerated if they are sweeps, refused in one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def parse(line: str) -> Override:
 def _reason(error: HydraException) -> str:
     """What the grammar found wrong, without Hydra's frame around it."""
     lines = [part.strip() for part in str(error).splitlines()]
-    told = [part for part in lines if part and not part.startswith(("Error parsing override", "Lexer", "^", "See http"))]
+    told = [
+        part for part in lines if part and not part.startswith(("Error parsing override", "Lexer", "^", "See http"))
+    ]
     return f"not an override that Hydra can read: {told[0]}" if told else "not an override that Hydra can read"
 
 

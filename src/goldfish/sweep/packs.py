@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Sequence
 
@@ -50,4 +51,4 @@ def _parts(configs: Sequence[Config], members: list[list[int]], size: int, worke
 def _split(runs: list[int], parts: int) -> list[list[int]]:
     """Split into consecutive parts whose sizes differ by at most one."""
     bounds = [len(runs) * part // parts for part in range(parts + 1)]
-    return [runs[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [runs[start:stop] for start, stop in itertools.pairwise(bounds)]

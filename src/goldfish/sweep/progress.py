@@ -33,7 +33,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._stream.isatty():
             self._shown = 0.0
-            form = "{percentage:3.0f}% |{bar}| {postfix}"
+            form = "{percentage:3.0f}% |{bar}| {desc}"
             self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, dynamic_ncols=True, leave=True)
             self._render()
         return self
@@ -70,7 +70,7 @@ class Progress:
     def share(self) -> float:
         """How much of the sweep is done, 0 … 1."""
         done = sum(cost * share for cost, share in zip(self._costs, self._shares, strict=True))
-        return done / sum(self._costs)
+        return min(1.0, done / sum(self._costs))
 
     def line(self) -> str:
         """Done, failed, total and time left."""
@@ -97,4 +97,4 @@ class Progress:
     def _render(self) -> None:
         assert self._bar is not None
         self._bar.n = self.share
-        self._bar.set_postfix_str(self.line())
+        self._bar.set_description_str(self.line())

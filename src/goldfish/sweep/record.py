@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from goldfish.config import Config
+from goldfish.sweep.fingerprint import canonical, identity
 from goldfish.sweep.worker import describe
 from goldfish.training.outcome import Outcome
 
@@ -19,7 +22,10 @@ class Store(Protocol):
         """True when there is a store to look into."""
 
     def prepare(self) -> None:
-        """Create or migrate it."""
+        """Create it, or bring it up to date."""
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is created when it is not there."""
 
     def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> Mapping[str, Any]:
         """The finished runs of an experiment by fingerprint; each has a `source_hash`."""
@@ -32,9 +38,13 @@ class Store(Protocol):
         sweep: str,
         fingerprint: str,
         source_hash: str,
-        provenance: dict[str, str],
+        provenance: Mapping[str, str],
+        dataset: Mapping[str, str] | None = None,
     ) -> str:
         """Record one run."""
+
+    def prepare_views(self, experiment_name: str) -> None:
+        """Save the views in which an experiment's runs are compared."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,9 @@ class Entry:
 class Recorder:
     """Prepares the store and records outcomes in the order in which they are put, in one background thread."""
 
-    def __init__(self, store: Store, *, sweep: str) -> None:
+    def __init__(self, store: Store, *, sweep: str, experiments: Iterable[str]) -> None:
         self.unrecorded: list[tuple[Entry, str]] = []
-        self._store, self._sweep = store, sweep
+        self._store, self._sweep, self._experiments = store, sweep, sorted(set(experiments))
         self._queue: queue.Queue[Entry | None] = queue.Queue()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="goldfish-recorder", daemon=True)
@@ -84,10 +94,19 @@ class Recorder:
     def _work(self) -> None:
         try:
             self._store.prepare()
-            provenance = collect()
+            for name in self._experiments:
+                self._store.experiment(name)
+            self._record_all()
+            for name in self._experiments:
+                self._store.prepare_views(name)
         except BaseException as error:  # handed to the thread that trains
             self._error = error
-            return
+
+    def _record_all(self) -> None:
+        """Record until the end is put; then try again what failed."""
+        from goldfish.tracking.provenance import collect
+
+        provenance = collect()
         again = [entry for entry in iter(self._queue.get, None) if self._record(entry, provenance) is not None]
         failed = ((entry, self._record(entry, provenance)) for entry in again)
         self.unrecorded = [(entry, reason) for entry, reason in failed if reason is not None]
@@ -102,7 +121,19 @@ class Recorder:
                 fingerprint=entry.fingerprint,
                 source_hash=entry.source_hash,
                 provenance=provenance,
+                dataset=dataset(entry.outcome.config),
             )
         except Exception as error:
             return describe(error)
         return None
+
+
+def dataset(config: Config) -> dict[str, str]:
+    """A run's evaluation data: fixed by the task's arguments, and by the content of its real data."""
+    task = identity(config)["task"]
+    return {
+        "name": f"{task['name']} length={task['length']}",
+        "digest": hashlib.sha256(canonical(task).encode()).hexdigest()[:36],
+        "source": canonical(config["task"]),
+        "profile": canonical({"sequences": config["trainer"]["evaluation_size"]}),
+    }

@@ -52,7 +52,8 @@ def run_sweep(
         sweep.leave_out_finished(store)
     if sweep.todo:
         name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
-        _train(sweep, Recorder(store, sweep=name), workers, pack_size, trainer, stream or sys.stderr)
+        recorder = Recorder(store, sweep=name, experiments=(sweep.keys[index][0] for index in sweep.todo))
+        _train(sweep, recorder, workers, pack_size, trainer, stream or sys.stderr)
     sweep.report.seconds = time.monotonic() - sweep.started
     return sweep.report
 
@@ -82,7 +83,7 @@ class _Sweep:
 
     def _finished(self, store: Store) -> Mapping[int, str]:
         """The source hash of each run that the store holds."""
-        found = {}
+        found: dict[int, str] = {}
         for experiment in dict.fromkeys(experiment for experiment, _ in self.keys.values()):
             mine = {fingerprint: index for index, (name, fingerprint) in self.keys.items() if name == experiment}
             rows = store.finished(experiment, list(mine))
@@ -91,18 +92,17 @@ class _Sweep:
 
     def entry(self, index: int, event: workers.Finished) -> Entry:
         """What is recorded of a run."""
-        return Entry(event.outcome, *self.keys[index], self.sources[index])
+        experiment, digest = self.keys[index]
+        return Entry(event.outcome, experiment, digest, self.sources[index])
 
 
-def _train(
-    sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: int, trainer: str, stream: TextIO
-) -> None:
+def _train(sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: int, trainer: str, stream: TextIO) -> None:
     """Train what is to be done; recorded in the background, shown on `stream`."""
     configs = [sweep.configs[index] for index in sweep.todo]
     gpu = machine.uses_gpu(configs)
     context = workers.prepare(trainer, gpu=gpu)
     recorder.start()
-    count = 1 if gpu else count or machine.cores()
+    count = count or (1 if gpu else machine.cores())
     labels = names(sweep.configs)
     try:
         with Progress(configs, stream) as progress, workers.Pool(count, trainer=trainer, context=context) as pool:
@@ -113,8 +113,12 @@ def _train(
                     index = sweep.todo[event.run]
                     recorder.put(sweep.entry(index, event))
                     sweep.report.count(labels[index], event.outcome)
-    except KeyboardInterrupt:
-        _interrupted(sweep, recorder, labels, stream)
+    except BaseException as error:
+        if sweep.report.verdicts:
+            _close(sweep, recorder, labels)
+        if isinstance(error, KeyboardInterrupt):
+            sweep.report.seconds = time.monotonic() - sweep.started
+            print(f"goldfish: interrupted; {sweep.report.summary()}", file=stream)
         raise
     _close(sweep, recorder, labels)
 
@@ -124,11 +128,3 @@ def _close(sweep: _Sweep, recorder: Recorder, labels: Sequence[str]) -> None:
     recorder.close()
     where = {key: labels[index] for index, key in sweep.keys.items()}
     sweep.report.unrecorded = [(where[entry.key], reason) for entry, reason in recorder.unrecorded]
-
-
-def _interrupted(sweep: _Sweep, recorder: Recorder, labels: Sequence[str], stream: TextIO) -> None:
-    """Record what is trained, and say in one line what there is."""
-    if sweep.report.verdicts:
-        _close(sweep, recorder, labels)
-    sweep.report.seconds = time.monotonic() - sweep.started
-    print(f"goldfish: interrupted; {sweep.report.summary()}", file=stream)

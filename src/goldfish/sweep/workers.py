@@ -154,7 +154,7 @@ class _Worker:
     def __init__(self, context: Any, trainer: str) -> None:
         self.connection, child = context.Pipe()
         self.process = context.Process(target=worker.main, args=(child, trainer), name="goldfish-worker", daemon=True)
-        # The server's children inherit its blocked SIGINT, and the first waits for its imports: leave Ctrl-C alone then.
+        # The server's children inherit its blocked SIGINT, and the first waits for its imports: Ctrl-C stays possible.
         with _starting(block=context.get_start_method() == "spawn"):
             self.process.start()
         child.close()
@@ -188,7 +188,7 @@ class _Worker:
             self.connection.send(None)
 
     def stop(self) -> str:
-        """End the process, at once unless it is ending anyway, and say how it ended. It owns nothing that could be lost."""
+        """End the process, at once unless it is ending anyway: it owns nothing. Return how it ended."""
         self.process.join(_FAREWELL if self.dead else 0)
         if self.process.exitcode is None:
             self.process.kill()
@@ -199,9 +199,7 @@ class _Worker:
         return f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
 
 
-def _failed(
-    item: _Worker, reason: str, configs: Sequence[Config], queue: deque[tuple[int, ...]]
-) -> Iterator[Event]:
+def _failed(item: _Worker, reason: str, configs: Sequence[Config], queue: deque[tuple[int, ...]]) -> Iterator[Event]:
     """A pack of several goes back to the front of the queue, run by run; a single run is failed."""
     job, item.job = item.job, ()
     if len(job) > 1:

@@ -35,7 +35,7 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
-def experiment_id(client: MlflowClient, name: str) -> str | None:
+def find(client: MlflowClient, name: str) -> str | None:
     """The id of an MLflow experiment; None when there is none. Raises ConfigError when it was deleted in the UI."""
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -52,6 +52,16 @@ class ClientReader:
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
+
+    def experiments(self) -> dict[str, str]:
+        """Experiments that were not deleted, name → id, those with the newest runs first."""
+        ids = {item.name: str(item.experiment_id) for item in self.client.search_experiments()}
+        started = {name: max((run.info.start_time for run in self._page(ids[name])), default=0) for name in ids}
+        return {name: ids[name] for name in sorted(ids, key=lambda name: (-started[name], name))}
+
+    def _page(self, experiment_id: str) -> list[Run]:
+        """The newest run of an experiment, if any."""
+        return list(self.client.search_runs([experiment_id], max_results=1))  # MLflow's order: newest first
 
     def finished(self, experiment_name: str | None) -> list[RunRow]:
         """Runs of an experiment, or of all, that came to a result."""

@@ -32,6 +32,17 @@ class SqliteReader:
         """True when there is a store: the file is put in place only when it is complete."""
         return self.path.is_file() and bool(self._query("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"))
 
+    def experiments(self) -> dict[str, str]:
+        """Experiments that were not deleted, name → id, those with the newest runs first."""
+        return dict(
+            self._query(
+                "SELECT e.name, CAST(e.experiment_id AS TEXT) FROM experiments e LEFT JOIN runs r "
+                "ON r.experiment_id = e.experiment_id AND r.lifecycle_stage = 'active' "
+                "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id "
+                "ORDER BY coalesce(max(r.start_time), 0) DESC, e.name"
+            )
+        )
+
     def finished(self, experiment_name: str | None) -> list[RunRow]:
         """Runs of an experiment, or of all, that came to a result."""
         marks = ", ".join("?" for _ in names.FINISHED)
@@ -44,7 +55,7 @@ class SqliteReader:
             f"WHERE (? IS NULL OR e.name = ?) AND r.status = 'FINISHED' AND {_ACTIVE} AND o.value IN ({marks})",
             [names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, experiment_name, experiment_name, *names.FINISHED],
         )
-        return [RunRow(*row, started / 1000) for *row, started in rows]
+        return [RunRow(*row)._replace(started=row[4] / 1000) for row in rows]
 
     def runs(self, experiment_name: str | None) -> list[Recorded]:
         """Every recorded run, of one experiment or of all."""

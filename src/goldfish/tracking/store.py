@@ -144,18 +144,17 @@ class Store:
             self._experiments[name] = self._find_or_create(name)
         return self._experiments[name]
 
-    def experiment_id(self, name: str) -> str | None:
-        """The id of an MLflow experiment, or None."""
-        from goldfish.tracking.client import experiment_id
-
-        return experiment_id(self.client, name) if self.exists() else None
+    def experiments(self) -> dict[str, str]:
+        """The ids of the MLflow experiments by name, those with the newest runs first."""
+        return self._reader().experiments() if self.exists() else {}
 
     def _find_or_create(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
+        from goldfish.tracking.client import find
         from goldfish.tracking.recording import slug
 
-        found = self.experiment_id(name)
+        found = find(self.client, name)
         if found is not None:
             return found
         place = None if self.artifacts is None else (self.artifacts / slug(name)).as_uri()
@@ -164,7 +163,7 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return str(self.experiment_id(name))  # another process was faster
+        return str(find(self.client, name))  # another process was faster
 
     def _newest(self, fingerprints: list[str] | None) -> list[str]:
         """Ids of the newest finished run of each fingerprint, in their order."""

@@ -1,0 +1,180 @@
+"""Two prepared views of an MLflow experiment: its UI opens on curves averaged over seeds, and on a telling table.
+
+A saved view is an experiment tag, `mlflow.sharedViewState.<key>`: its name and the state of MLflow's front end, packed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from goldfish.errors import ConfigError, nearest
+from goldfish.tracking import names
+from goldfish.tracking.charts import layout
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from goldfish.tracking.store import Store
+
+AVERAGES, ALL_RUNS = "goldfish-averages", "goldfish-runs"
+TITLES = {AVERAGES: "Averaged over seeds, by cell × init × length", ALL_RUNS: "All runs, key columns"}
+_TAG = "mlflow.sharedViewState."
+_PACKED = "deflate;"
+_NOTE, _SIGNED = "mlflow.note.content", "Recorded by goldfish"
+_GROUPED = ["cell", "init", "length"]
+_SPLIT = [
+    "task",
+    "hidden",
+    "layers",
+    "optimizer",
+    "lr",
+    "max_steps",
+    "batch_size",
+]  # group by these too where they vary
+_COLUMNS = [
+    *(f"params.`{name}`" for name in ("cell", "init", "task", "length", "seed", "hidden", "lr")),
+    f"tags.`{names.OUTCOME}`",
+    *(f"metrics.`{name}`" for name in ("test/accuracy", "recall/horizon", "gradient/horizon_before")),
+    *(f"metrics.`{name}`" for name in ("gradient/horizon", "gradient/decay_rate", "time_to_solve", "run/parameters")),
+]
+
+
+def prepare_views(store: Store, experiment_name: str) -> None:
+    """Prepare both views and the description of an experiment; doing it again changes only what new runs change.
+
+    Raises ConfigError when there is no such experiment.
+    """
+    found = experiment(store, experiment_name)
+    runs = store.runs(experiment_name)
+    tags = dict(store.client.get_experiment(found).tags)
+    wanted = {
+        _TAG + AVERAGES: _envelope(AVERAGES, averages(runs), tags),
+        _TAG + ALL_RUNS: _envelope(ALL_RUNS, all_runs(runs), tags),
+        "mlflow.experimentKind": "custom_model_development",  # else a fresh browser opens on an empty page
+    }
+    if tags.get(_NOTE, _SIGNED).startswith(_SIGNED):  # a description that somebody wrote stays
+        wanted[_NOTE] = _description(found, runs)
+    for key, value in wanted.items():
+        if tags.get(key) != value:
+            store.client.set_experiment_tag(found, key, value)
+
+
+def experiment(store: Store, name: str) -> str:
+    """The id of an experiment that is there. Raises ConfigError when there is no such store or experiment."""
+    if not store.exists():
+        raise ConfigError(f"{name}: there is no store at {store.path}; goldfish train makes one")
+    known = store.experiments()
+    if name not in known:
+        raise ConfigError(f"{name}: no such experiment in this store; {nearest(name, known.keys() - {'Default'})}")
+    return known[name]
+
+
+def link(base: str, experiment: str, view: str) -> str:
+    """The address that opens an experiment in one of the views, given that of the UI."""
+    query = {"workflowType": "machine_learning", "viewStateShareKey": view}
+    query["compareRunsMode"] = "CHART" if view == AVERAGES else "TABLE"
+    return f"{base.rstrip('/')}/#/experiments/{experiment}/runs?{urlencode(query)}"
+
+
+def averages(runs: pd.DataFrame) -> dict[str, Any]:
+    """The state of the view that averages over seeds: nothing but the seed may differ within a group."""
+    keys = group_keys(runs)
+    groups = {
+        ",".join(f"param.{key}.{value}" for key, value in zip(keys, row, strict=True)) for row in _rows(runs, keys)
+    }
+    grouping = {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": key} for key in keys],
+    }
+    closed = dict.fromkeys(sorted(groups), False)
+    return _state(runs) | {"groupBy": grouping, "groupsExpanded": closed, "useGroupedValuesInCharts": True}
+
+
+def all_runs(runs: pd.DataFrame) -> dict[str, Any]:
+    """The state of the view with one row per run."""
+    return _state(runs) | {"groupBy": None}
+
+
+def group_keys(runs: pd.DataFrame) -> list[str]:
+    """Cell, initialisation, length, and every other setting but the seed that varies between otherwise equal runs."""
+    keys = list(_GROUPED)
+    stored = {names.SHORT.get(column, column): column for column in runs.columns}
+    others = [key for key in stored if "." in key and not key.startswith("tracking.")]
+    for key in [*_SPLIT, *others]:
+        column = stored.get(key)
+        if column is None:
+            continue
+        known = [stored[name] for name in keys if name in stored]
+        texts = runs[[*known, column]].astype(str)
+        if texts.drop_duplicates().groupby(known).size().max() > 1:
+            keys.append(key)
+    return keys
+
+
+def _rows(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    stored = [names.LONG.get(key, key) for key in keys]
+    if runs.empty:
+        return []
+    return [tuple(map(str, row)) for row in runs.reindex(columns=stored).drop_duplicates().itertuples(index=False)]
+
+
+def _state(runs: pd.DataFrame) -> dict[str, Any]:
+    """What both views share: order, columns, charts, and that all runs are shown."""
+    metrics = [column for column in runs.columns if "/" in column or column == "time_to_solve"]
+    return {
+        "searchFilter": "",
+        "orderByKey": f"tags.`{names.ORDER}`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": _COLUMNS,
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsHiddenMode": "SHOW_ALL",
+        "viewMaximized": False,
+        "runListHidden": False,
+        "hideEmptyCharts": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    } | layout([*metrics, *names.COUNTS.values()], _GROUPED)
+
+
+def _envelope(key: str, state: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """The tag's value; the one that is there already when it holds the same state."""
+    packed = pack(state)
+    now = round(time.time() * 1000)
+    before = json.loads(tags.get(_TAG + key, "{}"))
+    if before.get("state") == packed and before.get("name") == TITLES[key]:
+        return tags[_TAG + key]
+    return json.dumps(
+        {"name": TITLES[key], "createdAt": before.get("createdAt", now), "updatedAt": now, "state": packed}
+    )
+
+
+def pack(state: Mapping[str, Any]) -> str:
+    """A state as MLflow's front end packs it."""
+    text = json.dumps(state, separators=(",", ":"))
+    return _PACKED + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpack(packed: str) -> dict[str, Any]:
+    """What `pack` packed."""
+    return json.loads(zlib.decompress(base64.b64decode(packed.removeprefix(_PACKED))))
+
+
+def _description(experiment: str, runs: pd.DataFrame) -> str:
+    counts = runs["outcome"].value_counts()
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (*names.FINISHED, "failed") if outcome in counts)
+    views = "\n".join(f"- [{title}]({link('', experiment, key)})" for key, title in TITLES.items())
+    return (
+        f"{_SIGNED}: {len(runs)} runs ({outcomes or 'none yet'}).\n\n{views}\n\n"
+        "Curves over lag and length have them as their step. MLflow loads 100 runs at first, those of the first seeds; "
+        "“Load more” below the runs adds the others."
+    )

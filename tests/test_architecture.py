@@ -1,0 +1,85 @@
+"""Imports run downwards only, and what answers at once imports nothing heavy at its top."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "goldfish"
+# Lowest first; a part may import from parts before it, and from itself.
+LAYERS = [
+    {"errors", "bounds", "threads"},
+    {"signatures", "settings"},
+    {"registry"},
+    {"config"},
+    {"cells"},
+    {"inits", "optimizers"},
+    {"engines"},
+    {"recurrent"},
+    {"tasks", "data"},
+    {"models", "probes"},
+    {"training"},
+    {"figures"},
+    {"tracking"},
+    {"sweep"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
+LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "data"]
+HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Every module that an import statement names, wherever it stands, annotations' imports aside."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {
+                f"{node.module}.{alias.name}" for alias in node.names if node.module == "goldfish"
+            }
+    return found
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    kept = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    return ast.Module(body=kept, type_ignores=[])
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_downwards(path: Path) -> None:
+    tree = without_type_checking(ast.parse(path.read_text(encoding="utf-8")))
+    for name in imported(tree):
+        match = re.match(r"goldfish\.(\w+)", name)
+        if match and match[1] in RANK:
+            assert RANK[match[1]] <= RANK[part(path)], f"{part(path)} may not import {name}"
+            same_rank = RANK[match[1]] == RANK[part(path)]
+            assert not same_rank or match[1] == part(path) or {match[1], part(path)} == {"tasks", "data"}, name
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if part(p) in LIGHT], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_what_answers_at_once_imports_nothing_heavy_at_its_top(path: Path) -> None:
+    tree = without_type_checking(ast.parse(path.read_text(encoding="utf-8")))
+    top = ast.Module(body=[n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))], type_ignores=[])
+    # the parts of tracking that talk to MLflow are imported where they are used
+    allowed = {"mlflow"} if part(path) == "tracking" else set()
+    assert not {name.partition(".")[0] for name in imported(top)} & HEAVY - allowed
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_stay_readable(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert path.name != "utils.py"
