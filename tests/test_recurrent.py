@@ -86,7 +86,7 @@ def test_load_torch_refuses_what_does_not_fit() -> None:
 
 
 def test_to_torch_refuses_what_torch_has_not() -> None:
-    with pytest.raises(ValueError, match="torch.nn has no rnn with nonlinearity identity"):
+    with pytest.raises(ValueError, match=r"torch\.nn has no rnn with nonlinearity identity"):
         Recurrent("rnn", 3, 5, nonlinearity="identity").to_torch(0)
 
 

@@ -105,6 +105,7 @@ CASES = [  # the command, and what its answer begins with and holds
     ("export --to runs.csv", "--to=runs.csv:", "nothing is recorded"),
     ("status now", "now:", "unknown"),
     ("ui --port many", "--port:", "invalid int"),
+    ("ui --port 70000", "--port=70000:", "≤ 65535"),
 ]
 
 DRIVER = """

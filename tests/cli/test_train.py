@@ -46,8 +46,8 @@ def test_a_fixed_key_may_belong_to_a_choice_that_is_swept(trained) -> None:
     """Hydra alone refuses: the default choice, which no run has, lacks the key."""
     assert main(["train", "-m", "init=orthogonal,kaiming", "init.gain=2"]) == 0
     assert trained.configs == [resolve({"init": {"name": name, "gain": 2}}) for name in ("orthogonal", "kaiming")]
-    assert main(["train", "-m", "task=temporal_order", "task.symbols=2,3", "tracking.experiment_name="]) == 0
-    assert {config["tracking"]["experiment_name"] for config in trained.sweeps[1][0]} == {""}
+    assert main(["train", "-m", "task=temporal_order", "task.symbols=2,3", "tracking.experiment_name='a, b'"]) == 0
+    assert {config["tracking"]["experiment_name"] for config in trained.sweeps[1][0]} == {"a, b"}
 
 
 def test_grids_in_a_file(here, trained) -> None:

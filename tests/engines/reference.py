@@ -171,7 +171,7 @@ def relative(actual: Tensor, expected: Tensor, dims: int = 1, floor: float = 0.0
     Where ‖expected‖ ≤ floor (what float32 cannot hold), the difference is no larger than the floor; where it is 0, so
     is `actual`.
     """
-    actual, expected = actual.detach().double(), expected.detach()
+    actual, expected = actual.detach().cpu().double(), expected.detach()
     assert actual.shape == expected.shape
     axes = tuple(range(-dims, 0))
     error = (actual - expected).square().sum(axes).sqrt()
@@ -185,7 +185,7 @@ def relative_log2(actual: Tensor, expected: Tensor) -> float:
     """The worst |2^actual / 2^expected − 1|; -inf stands where and only where -inf is expected."""
     assert actual.shape == expected.shape
     assert actual.dtype == torch.float64
-    expected = expected.detach()
+    actual, expected = actual.cpu(), expected.detach()
     assert torch.equal(torch.isneginf(actual), torch.isneginf(expected)), "-inf at the wrong places"
     finite = ~torch.isneginf(expected)
     assert torch.isfinite(actual[finite]).all()

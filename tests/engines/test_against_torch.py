@@ -2,101 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import pytest
 import torch
-from tests.engines.reference import Case, Tensors, Unrolled, each_case, gradient, relative, relative_log2
-from torch import Tensor
-
-import goldfish
-
-R, B, T, D, H = 2, 2, 200, 24, 24
-each_loss = pytest.mark.parametrize(("layers", "loss"), [(1, "every"), (2, "every"), (2, "last"), (2, "final")])
-FLOOR = 1e-12  # float32 input gradients smaller than this gather rounding errors over too many steps; norms do not
-
-
-class Problem:
-    """Weights, inputs, initial state, and the cotangents that the loss puts on outputs and final state: all float32."""
-
-    def __init__(self, case: Case, layers: int) -> None:
-        torch.manual_seed(5)
-        self.recurrent = case.build(D, H, num_layers=layers, replicas=R)
-        names = self.recurrent.cell.states
-        self.inputs = torch.randn(R, B, T, D)
-        self.state = {name: torch.randn(R, layers, B, H) / 2 for name in names}
-        self.on_outputs = torch.randn(R, B, T, H)
-        self.on_final = {name: torch.randn(R, layers, B, H) for name in names}
-
-    def loss(self, kind: str, outputs: Tensor, final: Tensors, replica: int | slice) -> Tensor:
-        """Linear in the last output, in every output, or in the final states."""
-        if kind == "final":
-            return torch.stack([(final[name] * self.on_final[name][replica].to(outputs)).sum() for name in final]).sum()
-        weighted = outputs * self.on_outputs[replica].to(outputs)
-        return weighted.sum() if kind == "every" else weighted[..., -1, :].sum()
-
-
-@cache
-def _references(problem: tuple[str, str | None], layers: int, loss: str) -> tuple[Problem, list[Unrolled]]:
-    """The problem, and each replica's network unrolled in float64 after its backward pass."""
-    posed = Problem(Case(*problem, "eager"), layers)
-    unrolled = [
-        Unrolled(posed.recurrent, r, posed.inputs[r], {name: value[r] for name, value in posed.state.items()})
-        for r in range(R)
-    ]
-    for r, reference in enumerate(unrolled):
-        posed.loss(loss, reference.outputs, reference.final, r).backward()
-    return posed, unrolled
-
-
-def _by_step(tensor: Tensor) -> Tensor:
-    """(B, T, …) → (T, B·…): one vector for each step."""
-    return tensor.transpose(0, 1).flatten(1)
-
-
-def _errors(case: Case, layers: int, loss: str, dtype: torch.dtype) -> dict[str, float]:
-    """The worst relative error of every quantity: float64 by sample and step, float32 by step."""
-    posed, references = _references(case.problem, layers, loss)
-    recurrent = case.build(D, H, num_layers=layers, replicas=R, dtype=dtype)
-    recurrent.load_state_dict(posed.recurrent.state_dict())
-    inputs = posed.inputs.to(dtype, copy=True).requires_grad_()
-    state = {name: value.to(dtype, copy=True).requires_grad_() for name, value in posed.state.items()}
-    outputs, final = recurrent(inputs, state)
-    with goldfish.gradient_flow(recurrent) as flow:
-        posed.loss(loss, outputs, final, slice(None)).backward()
-    parameters = dict(recurrent.named_parameters())
-    single = dtype == torch.float32
-    floor = FLOOR if single else 0.0
-    found: list[tuple[str, float]] = []
-    for r, reference in enumerate(references):
-        view = _by_step if single else Tensor.double
-        found.append(("outputs", relative(view(outputs[r]), view(reference.outputs))))
-        found.append(("inputs", relative(view(gradient(inputs)[r]), view(gradient(reference.inputs)), floor=floor)))
-        for name in state:
-            dims = 2 if single else 1
-            found.append((f"final {name}", relative(final[name][r], reference.final[name], dims)))
-            expected = gradient(reference.initial[name])
-            found.append((f"initial {name}", relative(gradient(state[name])[r], expected, dims, floor)))
-        for name, expected in reference.weight_gradients().items():
-            found.append((name, relative(gradient(parameters[name])[r], expected, expected.dim(), floor)))
-        for name, norm in reference.log2_norms().items():
-            measured = flow.log2_norm[name][r]
-            if single:
-                norms = [(2 ** measured[layer], 2 ** norm[layer]) for layer in range(layers)]
-                found.extend((f"norm {name}", relative(_by_step(a), _by_step(b))) for a, b in norms)
-            else:
-                found.append((f"norm {name}", relative_log2(measured, norm)))
-    worst: dict[str, float] = {}
-    for key, value in found:
-        worst[key] = max(value, worst.get(key, 0.0))
-    return worst
+from tests.engines.comparison import each_loss, errors
+from tests.engines.reference import Case, each_case
 
 
 @each_loss
 @each_case
 def test_float64(case: Case, layers: int, loss: str) -> None:
     """Every vector of every sample at every step, to 1e-12 of its own norm."""
-    worst = _errors(case, layers, loss, torch.float64)
+    worst = errors(case, layers, loss, torch.float64)
     print(case, {key: f"{value:.1e}" for key, value in worst.items()})
     assert max(worst.values()) <= 1e-12, worst
 
@@ -104,7 +19,7 @@ def test_float64(case: Case, layers: int, loss: str) -> None:
 @each_loss
 @each_case
 def test_float32(case: Case, layers: int, loss: str) -> None:
-    """Every step to 2e-6 of that step's norm."""
-    worst = _errors(case, layers, loss, torch.float32)
+    """Every step to 2e-6 of that step's norm, at PyTorch's initialisation."""
+    worst = errors(case, layers, loss, torch.float32)
     print(case, {key: f"{value:.1e}" for key, value in worst.items()})
     assert max(worst.values()) <= 2e-6, worst

@@ -1,4 +1,4 @@
-"""A replica's numbers do not depend on its pack: alone, in 2, in 16, in another order, the same bits (CPU, one thread)."""
+"""A replica's numbers do not depend on its pack: alone, in 2, in 16, in another order, the same bits on CPU."""
 
 from __future__ import annotations
 

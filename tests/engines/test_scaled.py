@@ -58,7 +58,7 @@ def test_norm_over_the_whole_range(size: float) -> None:
 
 @given(st.lists(st.floats(-1e300, 1e300, allow_subnormal=False), min_size=1, max_size=5))
 def test_rescale_changes_no_value(values: list[float]) -> None:
-    """It multiplies by a power of two: the value stays, the largest entry comes to [½, 1) or near it at the far ends."""
+    """It moves a power of two: the value stays, the largest entry comes to [½, 1), or near it at the far ends."""
     mantissa, exponent = scaled.rescale(vector(*values), scalar(7))
     for value, m in zip(values, mantissa.tolist(), strict=True):
         assert exact(m, float(exponent) - 7) == Fraction(value) or abs(value) < 2.0**-1000 * max(map(abs, values))

@@ -55,7 +55,7 @@ def test_identity_rnn(engine: str) -> None:
 @pytest.mark.parametrize("gain", [3.0, 1.0, 0.1])
 @each_engine
 def test_orthogonal_weights_scale_every_step_alike(engine: str, gain: float) -> None:
-    """‖dL/dh_{T-k}‖ = gain^k ‖g_T‖, also where that is 3^999 or 10^-999: no floating-point number is so large or small."""
+    """‖dL/dh_{T-k}‖ = gain^k ‖g_T‖, also where that is 3^999 or 10^-999, which no float64 can hold."""
     torch.manual_seed(1)
     B, T, H = 2, 1000, 8
     recurrent = Recurrent("rnn", 1, H, nonlinearity="identity", engine=engine, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_orthogonal_weights_scale_every_step_alike(engine: str, gain: float) -> 
 
 @each_engine
 def test_active_relu_is_linear_and_a_dead_one_stops_everything(engine: str) -> None:
-    """Permutation weights, positive states: norms stay at 1. One input that kills all units: -inf before it, only there."""
+    """Permutation weights, positive states: norms stay at 1. Where one input kills all units: -inf before it."""
     T, H, dead = 30, 5, 12
     recurrent = Recurrent("rnn", 1, H, nonlinearity="relu", engine=engine)
     _set(recurrent, weight_hh=torch.eye(H).roll(1, 0), weight_ih=1.0)
@@ -137,7 +137,7 @@ def test_saturated_units_keep_their_gradient(case: Case) -> None:
 
 @each_case
 def test_a_sample_without_a_loss_has_no_gradient(case: Case) -> None:
-    """Masked samples are -inf throughout; a loss before the end leaves the later steps at -inf; the others are finite."""
+    """Masked samples are -inf throughout; a loss before the end leaves the later steps at -inf, only those."""
     torch.manual_seed(3)
     recurrent = case.build(3, 5, num_layers=2)
     outputs, _ = recurrent(torch.randn(1, 3, 12, 3) + 0.5)

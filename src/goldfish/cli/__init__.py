@@ -6,6 +6,7 @@ a failed run gives exit code 1.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code. `arguments` are those after the program's name."""
     from goldfish.cli import commands
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks "≥" still gets its answer
     try:
         return commands.run(list(sys.argv[1:] if arguments is None else arguments))
     except ConfigError as error:

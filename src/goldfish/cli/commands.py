@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import goldfish
+from goldfish.bounds import between
 from goldfish.cli.options import choice, parsed
 from goldfish.errors import ConfigError, nearest
+from goldfish.signatures import Parameter
 
 if TYPE_CHECKING:
     from goldfish.sweep.run import Rerun
@@ -122,11 +124,12 @@ def ui(arguments: Sequence[str]) -> int:
     """Open the MLflow UI."""
     parser = _parser("ui", "Start the MLflow UI on this machine and print the link into the prepared view.")
     parser.add_argument("experiment", nargs="?", help="the MLflow experiment to open")
-    parser.add_argument("--port", type=int, default=5000, help="5000 unless told")
+    parser.add_argument("--port", type=int, default=5000, help="the first port to try (5000)")
     args = parsed(parser, arguments)
+    port = Parameter("port", int, bound=between(1, 65535)).check("--port", args.port)
     from goldfish.tracking.ui import serve
 
-    return serve(args.experiment, port=args.port)
+    return serve(args.experiment, port=port)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

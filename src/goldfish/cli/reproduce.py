@@ -54,7 +54,7 @@ def _reproduce(
     out = results.output(experiment, scale)
     results.write(out, *tables(store, experiment.name, configs, report))
     runs, files = _show(experiment, scale)
-    results.write_manifest(out, ["goldfish", *sys.argv[1:]], runs, _provenance())
+    results.write_manifest(out, f"goldfish reproduce {experiment.name} --scale {scale}", runs)
     files = [*files, *(out / name for name in (results.RUNS, results.CURVES, results.MANIFEST))]
     if update_results and report.exit_code:
         print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
@@ -92,17 +92,11 @@ def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -
 
 def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:
     """Draw from the tables on disk, print the verdict, and return the runs and the figures' files."""
-    from goldfish.figures import load, table
+    from goldfish.figures.load import read
 
-    runs, curves = load.read(results.find(experiment, scale))
-    files = results.draw(experiment, runs, curves, results.output(experiment, scale))
-    print(f"\n{table.text(runs)}\n")
+    runs, curves = read(results.find(experiment, scale))
+    files, table = results.draw(experiment, runs, curves, results.output(experiment, scale))
+    print(f"\n{table}\n")
     for file in files:
         print(f"Figure: {file}")
     return runs, files
-
-
-def _provenance() -> dict[str, str]:
-    from goldfish.tracking.provenance import collect
-
-    return collect()

@@ -53,22 +53,30 @@ def find(experiment: Experiment, scale: str) -> Path:
     )
 
 
-def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
-    """Draw the experiment's figures into `out`, by its figure.py; an experiment without one has none."""
-    if not (experiment.folder / "figure.py").is_file():
-        return []
+def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> tuple[list[Path], str]:
+    """Draw the experiment's figures into `out`, and return their files and the table of what the runs came to.
+
+    Both are the business of the experiment's figure.py, `draw` and `table`; without a `table` there is a general one,
+    without a figure.py there are no figures.
+    """
     from goldfish.figures.load import figure_module
+    from goldfish.figures.table import text
 
+    if not (experiment.folder / "figure.py").is_file():
+        return [], text(runs)
+    module = figure_module(experiment.folder)
     out.mkdir(parents=True, exist_ok=True)
-    return [Path(path) for path in figure_module(experiment.folder).draw(runs, curves, out)]
+    files = [Path(path) for path in module.draw(runs, curves, out)]
+    return files, module.table(runs) if hasattr(module, "table") else text(runs)
 
 
-def write_manifest(out: Path, command: Sequence[str], runs: pd.DataFrame, provenance: dict[str, str]) -> None:
-    """Write what made the tables, and their sha256."""
-    contents: dict[str, Any] = {
-        "command": " ".join(command),
-        "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().sort_index().items()},
-        "provenance": provenance,
+def write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
+    """Write what made the tables: command, commit, versions, machine; the runs by outcome; the tables' sha256."""
+    from goldfish.tracking.provenance import collect
+
+    contents: dict[str, Any] = collect() | {
+        "command": command,
+        "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().items()},
         "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (RUNS, CURVES)},
     }
     (out / MANIFEST).write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
