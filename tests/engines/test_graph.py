@@ -148,6 +148,25 @@ def test_memory_does_not_grow(case: Case) -> None:
     assert counts[0] == counts[1]
 
 
+@each_case
+def test_buffers_are_lent_again(case: Case) -> None:
+    """stepwise allocates its sequence buffers in the first step only; eager has none."""
+    recurrent, inputs = _problem(case)
+
+    def addresses() -> set[int]:
+        return {buffer.data_ptr() for free in recurrent._pool.values() for buffer in free}
+
+    _loss(recurrent, inputs).backward()
+    first = addresses()
+    assert bool(first) == (case.engine == "stepwise")
+    for _ in range(3):
+        loss = _loss(recurrent, inputs)
+        assert len(addresses()) < max(len(first), 1)  # lent out while the graph lives
+        loss.backward()
+        del loss
+        assert addresses() == first
+
+
 @pytest.mark.parametrize("case", [Case("lstm", None, "stepwise")], ids=str)
 def test_no_second_derivative(case: Case) -> None:
     """stepwise has none and says so."""

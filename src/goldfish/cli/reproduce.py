@@ -11,6 +11,7 @@ from goldfish.cli import results
 from goldfish.config import Config
 from goldfish.sweep import experiment as experiments
 from goldfish.sweep.experiment import Experiment
+from goldfish.tracking.names import FINISHED, flatten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,11 @@ def _reproduce(
     for line in failures(report):
         print(f"goldfish: {line}", file=sys.stderr)
     out = results.output(experiment, scale)
-    results.write(out, *tables(store, experiment.name, configs, report))
+    runs, curves = tables(store, experiment.name, configs, report)
+    results.write(out, runs, curves)
+    if not runs["outcome"].isin(FINISHED).any():
+        print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
+        return 1
     runs, files = _show(experiment, scale)
     results.write_manifest(out, f"goldfish reproduce {experiment.name} --scale {scale}", runs)
     files = [*files, *(out / name for name in (results.RUNS, results.CURVES, results.MANIFEST))]
@@ -78,10 +83,9 @@ def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -
     import pandas as pd
 
     from goldfish.tracking.export import curves_table, runs_table
-    from goldfish.tracking.names import flatten
 
     runs = store.runs(name)
-    runs = runs[runs["fingerprint"].isin(report.fingerprints)]
+    runs = runs[runs["fingerprint"].isin(report.fingerprints) & runs["outcome"].isin((*FINISHED, "failed"))]
     planned = dict(zip(report.fingerprints, configs, strict=True))
     missing = [
         flatten(planned[fingerprint]) | {"fingerprint": fingerprint, "outcome": "missing", "reason": "not recorded"}

@@ -72,11 +72,13 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
         diverged = rows["outcome"] == "diverged"
         for kind, marker, size, group in (
             ("seeds", look.marker, 2.2, rows[~diverged]),
-            ("diverged", "x", 3.6, rows[diverged]),
+            ("diverged", "x", 5.0, rows[diverged]),
         ):
+            if group.empty:
+                continue
             ax.plot(
                 group["length"], grid.column(group, METRIC), linestyle="none", marker=marker, markersize=size,
-                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.2 * size, alpha=0.6, zorder=2,
+                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.16 * size, alpha=0.6, zorder=2,
                 gid=f"{init} {kind}", **common,
             )  # fmt: skip
         found = intervals(rows)
@@ -86,6 +88,8 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
             gid=f"{init} mean", markeredgecolor="white", markeredgewidth=0.3, **common,
         )  # fmt: skip
         known = {length: interval for length, interval in found.items() if interval.known}
+        if not known:
+            continue  # one seed has no interval
         ax.vlines(
             list(known), [bar.low for bar in known.values()], [bar.high for bar in known.values()],
             color=colour, linewidth=0.7, alpha=0.7, zorder=3, gid=f"{init} interval", **common,

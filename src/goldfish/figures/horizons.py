@@ -92,22 +92,18 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
         diverged = rows["outcome"] == "diverged"
         size = 3.4 + 1.6 * min(ring, 3)  # points
         common: Any = {"linestyle": "none", "clip_on": False, "zorder": 4 - 0.1 * ring}
-        for kind, marker, face, edge, chosen in (
-            ("exact", styles[init].marker, colours[cell], "white", ~bound & ~diverged),
-            ("bound", styles[init].marker, "none", colours[cell], bound & ~diverged),
-            ("diverged", "x", colours[cell], colours[cell], diverged),
+        hollow: Any = {"markerfacecolor": "none", "markeredgecolor": colours[cell], "markeredgewidth": 0.6}
+        full: Any = {"markerfacecolor": colours[cell], "markeredgecolor": "white", "markeredgewidth": 0.3}
+        for kind, marker, extent, look, chosen in (
+            ("exact", styles[init].marker, size, full, ~bound & ~diverged),
+            ("bound", styles[init].marker, size, hollow, bound & ~diverged),
+            ("diverged", "x", size, hollow, diverged),
+            ("right", TICKRIGHT, size / 2 + 2, hollow, (rows[X_END] == 1.0) & ~diverged),
+            ("up", TICKUP, size / 2 + 2, hollow, (rows[Y_END] == 1.0) & ~diverged),
         ):
-            ax.plot(
-                rows.loc[chosen, X], rows.loc[chosen, Y], marker=marker, markersize=size, markerfacecolor=face,
-                markeredgecolor=edge, markeredgewidth=0.3 if edge == "white" else 0.6, gid=f"{cell} {init} {kind}",
-                **common,
-            )  # fmt: skip
-        for way, end, tick in (("right", X_END, TICKRIGHT), ("up", Y_END, TICKUP)):
-            at = rows[(rows[end] == 1.0) & ~diverged]
-            ax.plot(
-                at[X], at[Y], marker=tick, markersize=size / 2 + 2, markeredgecolor=colours[cell], markeredgewidth=0.6,
-                gid=f"{cell} {init} {way}", **common,
-            )  # fmt: skip
+            if chosen.any():
+                x, y = rows.loc[chosen, X], rows.loc[chosen, Y]
+                ax.plot(x, y, marker=marker, markersize=extent, gid=f"{cell} {init} {kind}", **look, **common)
 
 
 def _rings(panel: pd.DataFrame) -> pd.Series:
@@ -132,7 +128,7 @@ def _frame(axes: np.ndarray, points: pd.DataFrame) -> None:
             continue
         for axis, scale, limit in ((ax.xaxis, ax.set_xscale, ax.set_xlim), (ax.yaxis, ax.set_yscale, ax.set_ylim)):
             scale("symlog", linthresh=1, linscale=0.4)
-            limit(-0.5, highest * 1.3)
+            limit(-0.5, highest * 1.6)
             style.ticks(axis, places)
         ax.plot([0, highest], [0, highest], color=GREY, linewidth=0.5, linestyle=(0, (2, 2)), zorder=0, gid="equal")
     for ax in axes[:, 1:].flat:

@@ -30,7 +30,7 @@ def read_runs(path: Path) -> pd.DataFrame:
     """Read a table of runs: names as text, an empty reason as "", numbers to the last bit, inf and NaN as they were."""
     header = pd.read_csv(path, nrows=0).columns
     names = [name for name in header if name in NAMES or name.endswith(".name")]
-    runs = pd.read_csv(path, dtype=dict.fromkeys(names, str), float_precision="round_trip")
+    runs = pd.read_csv(path, dtype=dict.fromkeys(names, str))
     if "reason" in runs:
         runs["reason"] = runs["reason"].fillna("")
     return runs

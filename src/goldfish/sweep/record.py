@@ -43,9 +43,6 @@ class Store(Protocol):
     ) -> str:
         """Record one run."""
 
-    def prepare_views(self, experiment_name: str) -> None:
-        """Save the views in which an experiment's runs are compared."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -95,10 +92,9 @@ class Recorder:
         try:
             self._store.prepare()
             for name in self._experiments:
-                self._store.experiment(name)
+                self._store.experiment(name)  # raises where it was deleted in the UI
             self._record_all()
-            for name in self._experiments:
-                self._store.prepare_views(name)
+            self._prepare_views()
         except BaseException as error:  # handed to the thread that trains
             self._error = error
 
@@ -110,6 +106,13 @@ class Recorder:
         again = [entry for entry in iter(self._queue.get, None) if self._record(entry, provenance) is not None]
         failed = ((entry, self._record(entry, provenance)) for entry in again)
         self.unrecorded = [(entry, reason) for entry, reason in failed if reason is not None]
+
+    def _prepare_views(self) -> None:
+        """Save the views in which an experiment's runs are compared."""
+        from goldfish.tracking.views import prepare_views
+
+        for name in self._experiments:
+            prepare_views(self._store, name)
 
     def _record(self, entry: Entry, provenance: dict[str, str]) -> str | None:
         """Record one outcome; return the reason where that failed. One bad record must not stop a sweep."""

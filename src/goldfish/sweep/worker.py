@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pickle
+import signal
 import sys
 import time
 import traceback
@@ -35,6 +36,7 @@ def main(connection: Connection, trainer: str) -> None:
     steps × runs newly done, and at last ("done", outcomes) or ("failed", reason).
     """
     os.environ.update(ENVIRONMENT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     try:
         train = _load(trainer)
     except Exception as error:

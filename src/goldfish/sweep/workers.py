@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
@@ -219,6 +220,7 @@ def _starting(*, block: bool = True) -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in worker.ENVIRONMENT}
     main = sys.modules["__main__"]
+    multiprocessing.resource_tracker.ensure_running()  # it unblocks SIGINT when it starts: not while we block it
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if block else set())
     os.environ.update(worker.ENVIRONMENT)
     sys.modules["__main__"] = types.ModuleType("__main__")

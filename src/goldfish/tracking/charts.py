@@ -16,38 +16,29 @@ _HORIZONS = ["gradient/horizon_before", "gradient/horizon", "recall/horizon", "t
 
 
 def layout(metrics: Iterable[str], parameters: list[str]) -> dict[str, Any]:
-    """Charts and sections for runs with these metrics; `parameters` are the axes of the parallel coordinates.
+    """Charts and sections for runs with these metrics; `parameters` are the first axes of the parallel coordinates.
 
     MLflow adds a chart for every metric that has none: they go into closed sections below ours.
     """
     sections = {
-        "Gradient norm against lag": [
-            _line("gradient/log10_norm_by_lag_before", "log10 gradient norm against lag, before training"),
-            _line("gradient/log10_norm_by_lag", "log10 gradient norm against lag, after training"),
+        "Gradient norm (log10) against lag: before training, after training": [
+            _line("gradient/log10_norm_by_lag_before"),
+            _line("gradient/log10_norm_by_lag"),
         ],
-        "Recall": [
-            _line("recall/accuracy_by_length", "Accuracy against sequence length, after training"),
-            _line("recall/accuracy_by_lag", "Accuracy against lag, after training"),
+        "Accuracy of the trained network: against sequence length, against lag": [
+            _line("recall/accuracy_by_length"),
+            _line("recall/accuracy_by_lag"),
         ],
-        "Learning curves": [
-            _line("val/accuracy", "Validation accuracy against training step"),
-            _line("val/loss", "Validation loss against training step", logarithmic=True),
+        "Learning curves: accuracy and loss on the validation set against training step": [
+            _line("val/accuracy"),
+            _line("val/loss"),
         ],
-        "Horizons": [
-            _scatter(
-                "gradient/horizon_before", "recall/horizon", "Recall horizon against gradient horizon before training"
-            ),
-            _chart("BAR", "test/accuracy", "Test accuracy", metricKey="test/accuracy", runsCountToCompare=100),
+        "Recall horizon against gradient horizon before training; test accuracy": [
+            _scatter("gradient/horizon_before", "recall/horizon"),
+            _chart("BAR", "test/accuracy", metricKey="test/accuracy", runsCountToCompare=100),
         ],
-        "Settings and results": [
-            _chart(
-                "PARALLEL",
-                "parallel coordinates",
-                "Settings, horizons and accuracy",
-                selectedParams=parameters,
-                selectedMetrics=_HORIZONS,
-                showAllRuns=False,
-            )
+        "Settings, horizons and accuracy": [
+            _chart("PARALLEL", "", selectedParams=parameters, selectedMetrics=_HORIZONS, showAllRuns=False)
         ],
     }
     charts = [chart | {"metricSectionId": _id(name)} for name, cards in sections.items() for chart in cards]
@@ -67,16 +58,15 @@ def _section(name: str, *, shown: bool, columns: int) -> dict[str, Any]:
     return {"uuid": _id(name), "name": name, "display": shown, "columns": columns} | fixed
 
 
-def _line(metric: str, title: str, *, logarithmic: bool = False) -> dict[str, Any]:
+def _line(metric: str) -> dict[str, Any]:
     return _chart(
         "LINE",
         metric,
-        title,
         metricKey=metric,
         selectedMetricKeys=[metric],
         lineSmoothness=0,
         useGlobalLineSmoothing=False,
-        scaleType="log" if logarithmic else "linear",
+        scaleType="linear",
         xAxisScaleType="linear",
         xAxisKey="step",
         selectedXAxisMetricKey="",
@@ -89,14 +79,14 @@ def _line(metric: str, title: str, *, logarithmic: bool = False) -> dict[str, An
     )
 
 
-def _scatter(x: str, y: str, title: str) -> dict[str, Any]:
+def _scatter(x: str, y: str) -> dict[str, Any]:
     axes = {axis: {"key": key, "type": "METRIC"} for axis, key in (("xaxis", x), ("yaxis", y))}
-    return _chart("SCATTER", f"{x} {y}", title, runsCountToCompare=100, **axes)
+    return _chart("SCATTER", f"{x} {y}", runsCountToCompare=100, **axes)
 
 
-def _chart(kind: str, key: str, title: str, **settings: Any) -> dict[str, Any]:
-    """A card; `key` tells it from others of its kind."""
-    fixed = {"uuid": _id(f"{kind} {key}"), "type": kind, "displayName": title, "deleted": False, "isGenerated": False}
+def _chart(kind: str, key: str, **settings: Any) -> dict[str, Any]:
+    """A card; `key` tells it from others of its kind. MLflow prints the metric's name above it, never a title."""
+    fixed = {"uuid": _id(f"{kind} {key}"), "type": kind, "deleted": False, "isGenerated": False}
     return {"runsCountToCompare": 10} | fixed | settings
 
 

@@ -21,6 +21,7 @@ OUTCOME = "goldfish.outcome"
 REASON = "goldfish.reason"
 SOURCE_HASH = "goldfish.source_hash"
 CURVES = "goldfish.curves"
+GROUP = "goldfish.group"  # all of a run but its seed, short enough for a legend
 ORDER = "goldfish.order"  # sorts runs by seed, then cell, initialisation, task and length as a number
 FINISHED = ("solved", "unsolved", "diverged")  # outcomes that are results: such a run is not trained again
 
@@ -110,6 +111,11 @@ def run_name(config: Mapping[str, Any]) -> str:
     """Such as "lstm·chrono·recall T=80 seed 3"."""
     kind = "·".join(str(config[group]["name"]) for group in ("cell", "init", "task"))
     return f"{kind} T={config['task'].get('length', '–')} seed {config['seed']}"
+
+
+def group(cell: str, init: str, task: str, length: object) -> str:
+    """What runs that differ only in their seed share, such as "lstm·chrono·80 recall"."""
+    return f"{cell}·{init}·{'–' if length is None else length} {task}"
 
 
 def order(config: Mapping[str, Any]) -> str:

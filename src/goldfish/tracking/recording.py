@@ -88,11 +88,13 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Metric]:
 
 def run_tags(outcome: Outcome) -> dict[str, str]:
     """What the run's own configuration and result say: its colour, description, reason and place."""
+    cell, init, task = (outcome.config[group]["name"] for group in ("cell", "init", "task"))
     return {
         names.OUTCOME: outcome.verdict,
         names.REASON: outcome.reason[:_TAG],
+        names.GROUP: names.group(cell, init, task, outcome.config["task"].get("length")),
         names.ORDER: names.order(outcome.config),
-        "mlflow.runColor": colour(outcome.config["cell"]["name"]),
+        "mlflow.runColor": colour(cell),
         "mlflow.note.content": names.description(outcome)[:_TAG],
         "mlflow.source.name": "goldfish",
         "mlflow.source.type": "LOCAL",

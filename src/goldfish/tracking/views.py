@@ -27,21 +27,17 @@ TITLES = {AVERAGES: "Averaged over seeds, by cell × init × length", ALL_RUNS: 
 _TAG = "mlflow.sharedViewState."
 _PACKED = "deflate;"
 _NOTE, _SIGNED = "mlflow.note.content", "Recorded by goldfish"
-_GROUPED = ["cell", "init", "length"]
-_SPLIT = [
-    "task",
-    "hidden",
-    "layers",
-    "optimizer",
-    "lr",
-    "max_steps",
-    "batch_size",
-]  # group by these too where they vary
+_GROUPED = ["cell", "init", "task", "task.length"]  # what the tag `goldfish.group` holds
+_PARAMETERS = ("cell", "init", "task", "length", "seed", "hidden", "lr")
+_METRICS = (
+    *("test/accuracy", "recall/horizon", "gradient/horizon_before", "gradient/horizon", "gradient/decay_rate"),
+    *("time_to_solve", "run/parameters"),
+)
+_RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow always shows them
 _COLUMNS = [
-    *(f"params.`{name}`" for name in ("cell", "init", "task", "length", "seed", "hidden", "lr")),
     f"tags.`{names.OUTCOME}`",
-    *(f"metrics.`{name}`" for name in ("test/accuracy", "recall/horizon", "gradient/horizon_before")),
-    *(f"metrics.`{name}`" for name in ("gradient/horizon", "gradient/decay_rate", "time_to_solve", "run/parameters")),
+    *(f"params.`{name}`" for name in _PARAMETERS),
+    *(f"metrics.`{name}`" for name in _METRICS),
 ]
 
 
@@ -83,48 +79,46 @@ def link(base: str, experiment: str, view: str) -> str:
 
 
 def averages(runs: pd.DataFrame) -> dict[str, Any]:
-    """The state of the view that averages over seeds: nothing but the seed may differ within a group."""
-    keys = group_keys(runs)
-    groups = {
-        ",".join(f"param.{key}.{value}" for key, value in zip(keys, row, strict=True)) for row in _rows(runs, keys)
-    }
+    """The state of the view that averages over seeds: nothing but the seed differs within a group."""
+    others = split_by(runs)
+    keys = [("tag", names.GROUP), *(("param", key) for key in others)]
     grouping = {
         "aggregateFunction": "average",
-        "groupByKeys": [{"mode": "param", "groupByData": key} for key in keys],
+        "groupByKeys": [{"mode": mode, "groupByData": key} for mode, key in keys],
     }
-    closed = dict.fromkeys(sorted(groups), False)
-    return _state(runs) | {"groupBy": grouping, "groupsExpanded": closed, "useGroupedValuesInCharts": True}
+    groups = sorted({_group(run, others) for run in runs.to_dict("records")})
+    labels = (zip(keys, group, strict=True) for group in groups)
+    closed = {",".join(f"{mode}.{key}.{value}" for (mode, key), value in label): False for label in labels}
+    state = {"groupBy": grouping, "groupsExpanded": closed, "useGroupedValuesInCharts": True}
+    return _state(runs, ["length"]) | state  # of parameters MLflow averages numbers alone: cell and init are no axes
 
 
 def all_runs(runs: pd.DataFrame) -> dict[str, Any]:
     """The state of the view with one row per run."""
-    return _state(runs) | {"groupBy": None}
+    return _state(runs, ["cell", "init", "length"]) | {"groupBy": None}
 
 
-def group_keys(runs: pd.DataFrame) -> list[str]:
-    """Cell, initialisation, length, and every other setting but the seed that varies between otherwise equal runs."""
-    keys = list(_GROUPED)
-    stored = {names.SHORT.get(column, column): column for column in runs.columns}
-    others = [key for key in stored if "." in key and not key.startswith("tracking.")]
-    for key in [*_SPLIT, *others]:
-        column = stored.get(key)
-        if column is None:
-            continue
-        known = [stored[name] for name in keys if name in stored]
-        texts = runs[[*known, column]].astype(str)
-        if texts.drop_duplicates().groupby(known).size().max() > 1:
-            keys.append(key)
-    return keys
+def split_by(runs: pd.DataFrame) -> list[str]:
+    """Parameters other than the seed that vary within cell × initialisation × task × length."""
+    found: list[str] = []
+    known = [column for column in _GROUPED if column in runs]
+    for column in runs:
+        setting = column == "optimizer" or ("." in column and not column.startswith("tracking."))
+        if setting and column not in known:
+            together = runs[[*known, column]].astype(str).drop_duplicates()
+            if together.duplicated(known).any():
+                known.append(column)
+                found.append(names.SHORT.get(column, column))
+    return found
 
 
-def _rows(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    stored = [names.LONG.get(key, key) for key in keys]
-    if runs.empty:
-        return []
-    return [tuple(map(str, row)) for row in runs.reindex(columns=stored).drop_duplicates().itertuples(index=False)]
+def _group(run: Mapping[str, Any], others: Sequence[str]) -> tuple[str, ...]:
+    """The values that MLflow knows a run's group by."""
+    head = names.group(run["cell"], run["init"], run["task"], run.get("task.length"))
+    return (head, *(str(run[names.LONG.get(key, key)]) for key in others))
 
 
-def _state(runs: pd.DataFrame) -> dict[str, Any]:
+def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
     """What both views share: order, columns, charts, and that all runs are shown."""
     metrics = [column for column in runs.columns if "/" in column or column == "time_to_solve"]
     return {
@@ -136,14 +130,14 @@ def _state(runs: pd.DataFrame) -> dict[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": _COLUMNS,
-        "columnOrder": [],
-        "columnWidths": {},
+        "columnOrder": [_RUN_NAME, _CREATED, *_COLUMNS],
+        "columnWidths": {_RUN_NAME: 280, _CREATED: 150} | dict.fromkeys(_COLUMNS, 110),
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
         "hideEmptyCharts": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    } | layout([*metrics, *names.COUNTS.values()], _GROUPED)
+    } | layout([*metrics, *names.COUNTS.values()], axes)
 
 
 def _envelope(key: str, state: Mapping[str, Any], tags: Mapping[str, str]) -> str:

@@ -1,0 +1,111 @@
+"""A trainer and a store that stand in for the real ones; imported by tests and, as a module of its own, by workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from goldfish.config import Config, resolve
+from goldfish.training.outcome import Outcome, Point, Verdict
+
+RAISES, EXITS, IS_KILLED, HANGS, DIVERGES, LEAVES = 101, 102, 103, 104, 105, 106
+
+
+def config(seed: int = 0, log: Path | str = "none", **values: Any) -> Config:
+    """A run; the file `log` gets a line each time it is trained."""
+    wanted = {"task": {"name": "recall", "length": 10}, "trainer": {"max_steps": 20}, "cell": "rnn", **values}
+    return resolve(wanted | {"seed": seed, "tracking": {"experiment_name": str(log)}})
+
+
+def trained(log: Path) -> list[tuple[int, int, int]]:
+    """(seed, runs in the pack, process) of each time a run was trained."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(int(seed), int(packed), int(pid)) for seed, packed, pid in (line.split() for line in lines)]
+
+
+def train(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+    """Train nothing; a run's seed says how it goes wrong."""
+    seeds = [item["seed"] for item in configs]
+    with Path(configs[0]["tracking"]["experiment_name"]).open("a") as log:
+        log.writelines(f"{seed} {len(seeds)} {os.getpid()}\n" for seed in seeds)
+    progress(len(configs))
+    if RAISES in seeds:
+        raise ValueError("a bad run\nwith a second line")
+    if LEAVES in seeds:
+        raise SystemExit(3)
+    if EXITS in seeds:
+        os._exit(7)
+    if IS_KILLED in seeds:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while HANGS in seeds:
+        time.sleep(0.05)
+        progress(1)
+    return [outcome(item, len(configs)) for item in configs]
+
+
+def outcome(item: Config, packed: int = 1) -> Outcome:
+    """What a run comes to."""
+    verdict: Verdict = "diverged" if item["seed"] == DIVERGES else "solved" if item["seed"] % 2 else "unsolved"
+    curves = [Point("val/loss", "training", 20, 0.5)]
+    return Outcome(item, verdict, metrics={"test/loss": 0.5}, curves=curves, steps=20, packed=packed)
+
+
+def train_with_weights(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+    """Outcomes with tensors: each run's weights are a view of the pack's, and its metric is a tensor too."""
+    import torch
+
+    weights = torch.arange(10_000.0 * len(configs)).reshape(len(configs), 10_000)
+    outcomes = [outcome(item, len(configs)) for item in configs]
+    for row, item in zip(weights, outcomes, strict=True):
+        item.state_dict = {"w": row[:5]}
+        item.metrics["test/loss"] = row[1]  # type: ignore[assignment]
+    return outcomes
+
+
+def too_few(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+    """Lose a run."""
+    return [outcome(item) for item in configs[1:]]
+
+
+class FakeStore:
+    """A store in memory. `faults`: how often recording a seed fails."""
+
+    def __init__(self, *, there: bool = False, faults: Mapping[int, int] | None = None) -> None:
+        self.there = there
+        self.prepared = 0
+        self.faults = dict(faults or {})
+        self.records: list[SimpleNamespace] = []
+
+    def exists(self) -> bool:
+        return self.there
+
+    def prepare(self) -> None:
+        self.there = True
+        self.prepared += 1
+
+    def experiment(self, name: str) -> str:
+        assert self.there
+        return name
+
+    def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> dict[str, Any]:
+        assert self.there
+        wanted = set(fingerprints or [])
+        rows = [row for row in self.records if row.experiment_name == experiment_name and row.fingerprint in wanted]
+        return {row.fingerprint: row for row in rows if row.outcome.verdict != "failed"}
+
+    def record(self, outcome: Outcome, **details: Any) -> str:
+        seed = outcome.config["seed"]
+        if self.faults.get(seed, 0):
+            self.faults[seed] -= 1
+            raise OSError("database is locked")
+        self.records.append(SimpleNamespace(outcome=outcome, **details))
+        return f"run-{len(self.records)}"
+
+    def seeds(self) -> list[int]:
+        """Seeds of the recorded runs, sorted."""
+        return sorted(row.outcome.config["seed"] for row in self.records)

@@ -1,0 +1,309 @@
+"""run_sweep: each run trained and recorded once, whatever happens to runs, workers and the store."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import stand_ins  # noqa: E402
+from stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained  # noqa: E402
+
+from goldfish.config import Config  # noqa: E402
+from goldfish.errors import ConfigError  # noqa: E402
+from goldfish.sweep import machine, workers  # noqa: E402
+from goldfish.sweep.fingerprint import fingerprint  # noqa: E402
+from goldfish.sweep.report import Report  # noqa: E402
+from goldfish.sweep.run import run_sweep  # noqa: E402
+from goldfish.sweep.source import source_hash  # noqa: E402
+from goldfish.tracking import views  # noqa: E402
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The experiments whose views were prepared; the stand-in of a store has no UI."""
+    names: list[str] = []
+    monkeypatch.setattr(views, "prepare_views", lambda store, name: names.append(name))
+    return names
+
+
+def sweep(configs: list[Config], store: FakeStore, trainer: str = "train", **options: Any) -> Report:
+    options = {"workers": 2, "stream": io.StringIO(), **options}
+    return run_sweep(configs, store=store, trainer=f"stand_ins:{trainer}", **options)
+
+
+def test_each_run_is_trained_and_recorded_once_and_a_repeat_trains_none(log: Path, prepared: list[str]) -> None:
+    configs = [config(seed, log) for seed in (0, 1, 2, 3, DIVERGES)]
+    store = FakeStore()
+    report = sweep(configs, store, sweep_name="study")
+    assert sorted(seed for seed, *_ in trained(log)) == store.seeds() == sorted([0, 1, 2, 3, DIVERGES])
+    assert (report.total, report.done, report.solved, report.unsolved, report.diverged) == (5, 5, 2, 2, 1)
+    assert (report.failed, report.skipped, report.exit_code) == (0, 0, 0)
+    assert report.fingerprints == tuple(fingerprint(item) for item in configs)
+    for row in store.records:
+        item = row.outcome.config
+        assert (row.fingerprint, row.source_hash) == (fingerprint(item), source_hash(item))
+        assert (row.sweep, row.experiment_name) == ("study", str(log))
+        assert {"versions", "machine"} <= row.provenance.keys()
+    assert (store.prepared, prepared) == (1, [str(log)])
+
+    again = sweep(configs, store)
+    assert (again.done, again.skipped, len(store.records), len(trained(log))) == (0, 5, 5, 5)
+    assert again.fingerprints == report.fingerprints
+    assert store.prepared == 1
+    more = sweep([*configs, config(7, log)], store)
+    assert (more.done, more.skipped) == (1, 5)
+
+
+def test_packs_are_trained_side_by_side(log: Path) -> None:
+    sweep([config(seed, log) for seed in range(6)], FakeStore(), pack_size=4)
+    lines = trained(log)
+    assert sorted(packed for _, packed, _ in lines) == [3] * 6
+    assert os.getpid() not in {pid for *_, pid in lines}
+    one = log.with_name("one")
+    sweep([config(seed, one) for seed in range(6)], FakeStore(), pack_size=2, workers=1)
+    assert len({pid for *_, pid in trained(one)}) == 1
+
+
+def test_duplicates_are_trained_once(log: Path) -> None:
+    """Where a run is trained is no part of it; the MLflow experiment that holds it is a sweep's choice."""
+    here = [config(0, log), config(0, log, trainer={"max_steps": 20, "accelerator": "cpu"}), config(1, log)]
+    there = config(0, log.with_name("other"))
+    store = FakeStore()
+    report = sweep([*here, there], store)
+    assert (report.total, report.done, report.duplicates) == (4, 3, 1)
+    assert report.fingerprints[0] == report.fingerprints[1] == report.fingerprints[3]
+    assert sorted((row.experiment_name, row.outcome.config["seed"]) for row in store.records) == sorted(
+        [(str(log), 0), (str(log), 1), (str(log.with_name("other")), 0)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (RAISES, r"ValueError: a bad run \(stand_ins.py:\d+\)"),
+        (LEAVES, r"SystemExit: 3 \(stand_ins.py:\d+\)"),
+        (EXITS, r"worker died: exit code 7"),
+        (IS_KILLED, r"worker died: exit code -9 \(Killed\)"),
+    ],
+)
+def test_one_bad_run_of_six_fails_alone(log: Path, bad: int, reason: str) -> None:
+    configs = [config(seed, log) for seed in (0, 1, bad, 2, 3, 4)]
+    store = FakeStore()
+    report = sweep(configs, store, pack_size=3)
+    assert (report.done, report.failed, report.exit_code) == (5, 1, 1)
+    assert store.seeds() == sorted([0, 1, 2, 3, 4, bad])
+    (row,) = [row for row in store.records if row.outcome.verdict == "failed"]
+    assert row.outcome.config["seed"] == bad
+    assert re.fullmatch(reason, row.outcome.reason)
+    assert row.outcome.started > 0
+    ((name, told),) = report.failures
+    assert told == row.outcome.reason
+    assert name == f"cell=rnn init=pytorch task=recall task.length=10 seed={bad}"
+    # the pack of the bad run was tried whole, then run by run; the other pack once
+    assert len(trained(log)) == 3 + 3 + 3
+    assert sweep([item for item in configs if item["seed"] != bad], store).skipped == 5
+    assert sweep(configs, store).failed == 1  # a failed run is tried again
+
+
+def test_a_sweep_of_bad_runs_ends(log: Path) -> None:
+    report = sweep([config(EXITS, log, cell=cell) for cell in ("rnn", "lstm", "gru")], FakeStore())
+    assert (report.failed, report.done) == (3, 0)
+
+
+def test_lost_outcomes_are_a_failure(log: Path) -> None:
+    report = sweep([config(0, log), config(1, log)], FakeStore(), "too_few", workers=1)
+    assert report.failed == 2
+    assert "1 runs came back as 0 outcomes" in report.failures[0][1]
+
+
+def test_stale_runs_are_counted_and_repeated_when_asked_for(log: Path) -> None:
+    configs = [config(seed, log) for seed in range(4)]
+    store = FakeStore()
+    sweep(configs, store)
+    for row in store.records:
+        if row.outcome.config["seed"] < 2:
+            row.source_hash = "made by older code"
+    kept = sweep(configs, store)
+    assert (kept.done, kept.skipped, kept.stale) == (0, 4, 2)
+    assert "2 made by older code" in kept.summary()
+    again = sweep(configs, store, rerun="stale")
+    assert (again.done, again.skipped, again.stale) == (2, 2, 0)
+    assert store.seeds() == [0, 0, 1, 1, 2, 3]
+    every = sweep(configs, store, rerun="all")
+    assert (every.done, every.skipped, every.stale) == (4, 0, 0)
+
+
+def test_bad_input_starts_nothing(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FakeStore()
+    bad = {**config(1, log), "seed": -1}
+    with pytest.raises(ConfigError, match="seed=-1"):
+        sweep([config(0, log), bad], store)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    with pytest.raises(ConfigError, match="trainer.accelerator=gpu"):
+        sweep([config(0, log), config(1, log, trainer={"accelerator": "gpu"})], store)
+    assert (trained(log), store.prepared) == ([], 0)
+
+
+def test_a_record_that_fails_is_tried_again_and_counted_when_it_fails_for_good(log: Path) -> None:
+    store = FakeStore(faults={0: 1, 1: 2})
+    report = sweep([config(seed, log) for seed in range(4)], store)
+    assert store.seeds() == [0, 2, 3]
+    ((name, reason),) = report.unrecorded
+    assert name.endswith("seed=1")
+    assert reason.startswith("OSError: database is locked")
+    assert report.exit_code == 1
+    assert "1 NOT recorded" in report.summary()
+
+
+def test_a_store_that_cannot_be_prepared_ends_the_sweep(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: FakeStore) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(FakeStore, "prepare", full)
+    with pytest.raises(OSError, match="disk full"):
+        sweep([config(HANGS, log)], FakeStore())
+    assert not alive(pid for *_, pid in trained(log))
+
+
+def test_a_trainer_that_cannot_be_imported_ends_the_sweep(log: Path) -> None:
+    with pytest.raises(workers.WorkerError, match=r"stand_ins:nothing cannot be imported: AttributeError"):
+        sweep([config(0, log)], FakeStore(), "nothing")
+
+
+def test_workers_that_die_while_starting_end_the_sweep(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(log.parent)
+    (log.parent / "dies_at_once.py").write_text("import os\nos._exit(5)\n")
+    with pytest.raises(workers.WorkerError, match="worker died: exit code 5, 3 times"):
+        run_sweep([config(0, log)], store=FakeStore(), trainer="dies_at_once:train", stream=io.StringIO())
+
+
+def test_weights_come_as_the_bytes_of_a_file_of_this_run_alone(log: Path) -> None:
+    import torch
+
+    store = FakeStore()
+    sweep([config(seed, log) for seed in (0, 1, 2)], store, "train_with_weights", workers=1)
+    assert len(store.records) == 3
+    for replica, row in enumerate(store.records):
+        (content,) = row.outcome.state_dict.values()
+        assert list(row.outcome.state_dict) == ["weights.pt"]
+        assert isinstance(content, bytes)
+        assert len(content) < 5000  # five floats, not the pack's ten thousand
+        loaded = torch.load(io.BytesIO(content), weights_only=True)
+        assert torch.equal(loaded["w"], torch.arange(5.0) + 10_000 * replica)
+        assert row.outcome.metrics == {"test/loss": 10_000.0 * replica + 1}
+        assert type(row.outcome.metrics["test/loss"]) is float
+
+
+def test_the_environment_and_main_module_are_left_alone(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    before, main = dict(os.environ), sys.modules["__main__"]
+    sweep([config(0, log)], FakeStore())
+    assert dict(os.environ) == before
+    assert sys.modules["__main__"] is main
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_spawned_workers_do_the_same(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are for a GPU."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    store = FakeStore()
+    report = sweep([config(seed, log) for seed in (0, EXITS, 1)], store, workers=None)
+    assert (report.done, report.failed) == (2, 1)
+    assert [packed for _, packed, _ in trained(log)] == [3, 3, 3, 1, 1, 1]  # one worker, one pack
+
+
+# What a whole process does: it ends, leaves nothing behind, and never imports torch.
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from goldfish.sweep.run import run_sweep
+from goldfish.tracking import views
+from stand_ins import FakeStore, config
+views.prepare_views = lambda store, name: None
+store = FakeStore()
+try:
+    report = run_sweep([config(seed, {log!r}, cell=cell) for seed, cell in {runs!r}],
+                       store=store, workers=2, trainer="stand_ins:{trainer}")
+    print(report.summary())
+finally:
+    print("recorded", store.seeds(), "torch" in sys.modules)
+"""
+
+
+def script(log: Path, runs: list[tuple[int, str]], trainer: str = "train", **options: Any) -> subprocess.Popen[str]:
+    """Start a script without `if __name__ == "__main__"`: workers must not run it again."""
+    file = log.with_name("script.py")
+    file.write_text(textwrap.dedent(SCRIPT).format(here=str(HERE), log=str(log), runs=runs, trainer=trainer))
+    return subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def alive(pids: Iterator[int] | Any) -> list[int]:
+    """Those of the processes that still run."""
+    found = []
+    for pid in set(pids):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        if " (zombie)" not in Path(f"/proc/{pid}/status").read_text():
+            found.append(pid)
+    return found
+
+
+def test_the_parent_never_imports_torch(log: Path) -> None:
+    out, err = script(log, [(0, "rnn"), (1, "rnn"), (RAISES, "rnn")], "train_with_weights").communicate(timeout=60)
+    assert "recorded [0, 1, 101] False" in out
+    assert "3 done, 0 failed, 3 total, nothing left" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_records_what_is_there_and_leaves_no_process(log: Path) -> None:
+    """The terminal sends SIGINT to the whole group: to workers and to the server they are forked from."""
+    process = script(log, [(0, "rnn"), (1, "rnn"), (HANGS, "lstm"), (2, "gru")], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while {seed for seed, *_ in trained(log)} < {0, 1, 2, HANGS}:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert "recorded [0, 1, 2] False" in out
+    assert "goldfish: interrupted; 4 runs: trained 3 (1 solved, 2 unsolved, 0 diverged, 0 failed)" in err
+    assert err.count("Traceback") == 1  # the script's own
+    assert not alive(pid for *_, pid in trained(log))
+
+
+def test_workers_of_a_parent_that_was_killed_end_too(log: Path) -> None:
+    process = script(log, [(HANGS, "rnn"), (HANGS, "lstm")])
+    deadline = time.monotonic() + 60
+    while len(trained(log)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=20)
+    while alive(pid for *_, pid in trained(log)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,126 @@
+"""The source hash: code counts, comments and docstrings do not, and only the code that made the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from goldfish import registry
+from goldfish.config import resolve
+from goldfish.sweep import source
+from goldfish.sweep.source import PACKAGE, source_hash
+
+CONFIG = resolve({"cell": "lstm", "init": "chrono", "task": "recall"})
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the cell's file, which stands for all that made a run."""
+    path = tmp_path / "lstm.py"
+    shutil.copy(registry.source("cell", "lstm"), path)
+    monkeypatch.setattr(source, "files", lambda config: [path])
+    return path
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from typing", "# a comment\nfrom typing"),
+        ('"""LSTM, as torch.nn.LSTM', '"""The LSTM'),
+        ('"""See Cell.step."""', '"""Something else."""'),
+        ('    gates = ("i", "f", "g", "o")\n', '    gates = (\n        "i", "f",\n\n        "g", "o",  # torch\'s order\n    )\n'),
+        ('    states = ("h", "c")\n', '    states = ("h", "c")\n    """Both."""\n'),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(file: Path, old: str, new: str) -> None:
+    before = source_hash(CONFIG)
+    rewrite(file, old, new)
+    assert source_hash(CONFIG) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("torch.tanh(c)", "torch.sigmoid(c)"),
+        ('gates = ("i", "f", "g", "o")', 'gates = ("i", "f", "o", "g")'),
+        ("hidden_size: Annotated[int, at_least(1)] = 32", "hidden_size: Annotated[int, at_least(1)] = 33"),
+        ("class LSTM", "class Lstm"),
+    ],
+)
+def test_code_counts(file: Path, old: str, new: str) -> None:
+    before = source_hash(CONFIG)
+    rewrite(file, old, new)
+    assert source_hash(CONFIG) != before
+
+
+def test_a_string_that_is_a_value_counts(file: Path) -> None:
+    file.write_text('"""A docstring."""\nNAME = "one"\n')
+    before = source_hash(CONFIG)
+    file.write_text('"""Another."""\nNAME = "two"\n')
+    assert source_hash(CONFIG) != before
+
+
+def test_a_function_of_a_docstring_alone(file: Path) -> None:
+    file.write_text('def f():\n    """A docstring."""\n')
+    before = source_hash(CONFIG)
+    file.write_text("def f():\n    pass\n")
+    assert source_hash(CONFIG) == before
+
+
+def test_a_change_that_keeps_the_size_is_seen_by_its_time(file: Path) -> None:
+    file.write_text("A = 1\n")
+    os.utime(file, ns=(10**18, 10**18))
+    before = source_hash(CONFIG)
+    file.write_text("A = 2\n")
+    os.utime(file, ns=(10**18, 10**18 + 1))
+    assert source_hash(CONFIG) != before
+
+
+def test_a_moved_or_renamed_file_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = source_hash(CONFIG)
+    renamed = file.rename(file.with_name("other.py"))
+    monkeypatch.setattr(source, "files", lambda config: [renamed])
+    assert source_hash(CONFIG) != before
+
+
+def names(**values: str) -> set[str]:
+    return {path.relative_to(PACKAGE).as_posix() for path in source.files(resolve(values))}
+
+
+def test_a_run_is_made_by_what_it_chose_and_by_what_trains_it() -> None:
+    found = names(cell="lstm", init="chrono", task="recall", optimizer="sgd")
+    own = {"cells/lstm.py", "cells/base.py", "inits/chrono.py", "inits/base.py", "tasks/recall.py", "tasks/base.py"}
+    shared = {"optimizers/sgd.py", "recurrent.py", "training/train.py", "training/module.py", "probes/gradient_flow.py"}
+    assert own | shared <= found
+    for folder in source.SHARED:
+        assert {f"{folder}/{path.name}" for path in (PACKAGE / folder).glob("*.py")} <= found
+
+
+def test_a_run_is_not_made_by_what_it_did_not_choose() -> None:
+    found = names(cell="lstm", init="chrono", task="recall", optimizer="sgd")
+    assert not found & {"cells/gru.py", "inits/orthogonal.py", "tasks/adding.py", "optimizers/adam.py"}
+    assert not {path for path in found if path.split("/")[0] in ("cli", "sweep", "tracking", "figures")}
+    assert not found & {f"{name}.py" for name in source.DESCRIBING}
+
+
+@pytest.mark.parametrize("group", source.CHOSEN)
+def test_every_thing_is_in_its_run(group: str) -> None:
+    for name in registry.names(group):
+        config = {**CONFIG, group: {"name": name}}
+        assert registry.source(group, name) in source.files(config)
+
+
+def test_the_hash_tells_choices_apart_and_is_repeatable() -> None:
+    cells = [source_hash(resolve({"cell": cell})) for cell in ("rnn", "lstm", "gru")]
+    assert len(set(cells)) == 3
+    assert cells[0] == source_hash(resolve({"cell": "rnn", "seed": 5}))
+    assert all(len(value) == 64 for value in cells)
