@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from goldfish.figures import accuracy_by_length, gradient_norm, horizons, style
+from goldfish.figures.selection import best_learning_rate
 from goldfish.figures.table import text
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the three figures into `out`, each as PDF and PNG; returns the files written."""
+    runs = best_learning_rate(runs)
     figures = {
         "figure1_gradient_norm": gradient_norm.draw(runs, curves),
         "figure2_accuracy_by_length": accuracy_by_length.draw(runs),
@@ -22,4 +24,4 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
 
 def table(runs: pd.DataFrame) -> str:
     """The table that the sweep ends with."""
-    return text(runs)
+    return text(best_learning_rate(runs))

@@ -53,7 +53,7 @@ class Parameter:
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: expected a finite {self.expected()}")
-        if self.bound is not None and not self.bound.holds(value):
+        if isinstance(value, (int, float)) and self.bound is not None and not self.bound.holds(value):
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
         return value
 

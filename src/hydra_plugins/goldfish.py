@@ -103,8 +103,8 @@ class GoldfishSweeper(Sweeper):
         options = self.composer.options
         _, own = overrides.split(arguments, options)
         given = {override.key_or_group: overrides.axis(override, options) for override in own}
-        united = {name: grids.axes(_plain(grid), options) for name, grid in self.grids.items()}
-        points = grids.points(grids.axes(_plain(self.params), options), united, given)
+        united = {name: grids.axes(_plain(f"grids.{name}", grid), options) for name, grid in self.grids.items()}
+        points = grids.points(grids.axes(_plain("params", self.params), options), united, given)
         return [[str(setting) for setting in point] for point, _ in self.composer.distinct(points)]
 
 
@@ -121,7 +121,11 @@ def _reasons(error: BaseException) -> list[str]:
     return error.failures if isinstance(error, FailedRunsError) else [f"{type(error).__name__}: {error}"]
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(key: str, values: Any) -> dict[str, Any]:
+    from goldfish.errors import ConfigError
+
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"hydra.sweeper.{key}={values}: expected a mapping of keys to their values")
     container = OmegaConf.to_container(OmegaConf.create(dict(values)))
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

@@ -23,7 +23,7 @@ def test_the_note_lists_every_run_that_diverged_failed_or_is_missing(holed: Tabl
     assert (covered.runs, covered.planned, covered.seeds) == (427, 432, (2, 4))
     assert covered.note("at chance") == (
         "n = 2–4 seeds per point; 427 of 432 runs."
-        " Diverged, at chance: 3 (recall rnn/identity length 160 seeds 0, 1, 2)."
+        " Diverged, at chance: 3 (recall rnn/identity length 160 seeds 0–2)."
         " Failed, not drawn: 2 (digits lstm/chrono length 128 seeds 2, 3)."
         " Missing: 3 (recall gru/xavier length 40, 80 seed 3; digits rnn/pytorch length 64 seed 0)."
     )

@@ -208,32 +208,41 @@ def test_tasks_without_a_lag_have_no_horizons_to_draw(whole: Tables):
 def test_every_figure_prints_n_and_lists_the_holes(norms: Figure, accuracies: Figure, reaches: Figure):
     for figure in (norms, accuracies, reaches):
         assert "n = 2–4 seeds per point; 427 of 432 runs." in note(figure)
-        assert "recall rnn/identity length 160 seeds 0, 1, 2" in note(figure)
+        assert "recall rnn/identity length 160 seeds 0–2" in note(figure)
         assert "Failed, not drawn: 2 (digits lstm/chrono length 128 seeds 2, 3)" in note(figure)
         assert "recall gru/xavier length 40, 80 seed 3; digits rnn/pytorch length 64 seed 0" in note(figure)
 
 
 @style.paper()
-def test_nothing_lies_outside_the_figure_and_no_note_over_a_panel(norms: Figure, accuracies: Figure, reaches: Figure):
+def assert_fits(figure: Figure):
+    """Nothing lies outside the figure, and nothing over its note."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    width, height = figure.canvas.get_width_height()
+    foot = next(text for text in figure.texts if "seeds per point" in text.get_text()).get_window_extent(renderer)
+    assert foot.x1 <= width
+    drawn = [ax.get_tightbbox(renderer) for ax in figure.axes if ax.axison]
+    for box in drawn + [legend.get_window_extent(renderer) for legend in legends_of(figure)]:
+        assert (box.x0 >= 0, box.x1 <= width, box.y0 >= foot.y1, box.y1 <= height) == (True,) * 4
+
+
+def test_everything_fits_into_the_figure_beside_the_note(norms: Figure, accuracies: Figure, reaches: Figure):
     for figure in (norms, accuracies, reaches):
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        width, height = figure.canvas.get_width_height()
-        foot = next(text for text in figure.texts if "seeds per point" in text.get_text()).get_window_extent(renderer)
-        assert foot.x1 <= width
-        legends = legends_of(figure)
-        assert len(legends) == 3
-        for box in (legend.get_window_extent(renderer) for legend in legends):
-            assert box.x0 >= 0
-            assert box.x1 <= width
-            assert box.y0 >= foot.y1
-        for ax in figure.axes:
-            box = ax.get_tightbbox(renderer)
-            if ax.axison:
-                assert box is not None
-                assert (box.x0 >= 0, box.x1 <= width, box.y0 >= foot.y1, box.y1 <= height) == (True,) * 4
+        assert len(legends_of(figure)) == 3
+        assert_fits(figure)
+
+
+def test_many_lengths_stand_in_rows_of_at_most_five_panels(whole: Tables):
+    runs = whole[0][whole[0]["task"] == "recall"]
+    longer = [runs.assign(length=runs["length"] * 100 + more) for more in (0, 1)]
+    figure = horizons.draw(pd.concat([runs, *longer]))
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert len(shown) == 15
+    assert len({round(ax.get_position().x0, 4) for ax in figure.axes}) == 5
+    assert_fits(figure)
 
 
 def test_one_task_one_cell_and_one_seed_draw_too():
     runs, curves = make_sweep(tasks=("digits",), seeds=1, cells=("gru",))
     for figure in (gradient_norm.draw(runs, curves), accuracy_by_length.draw(runs), horizons.draw(runs)):
         assert "n = 1 seeds per point; 16 of 16 runs." in note(figure)
+        assert_fits(figure)

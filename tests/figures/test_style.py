@@ -61,6 +61,26 @@ def test_widths_are_exact_and_the_note_makes_room_for_itself(tmp_path: Path):
     assert box.height * long.get_figheight() == pytest.approx(1.3)
 
 
+@pytest.mark.parametrize(
+    ("places", "numbered"),
+    [
+        ([10, 20, 40, 80, 160], ["10", "20", "40", "80", "160"]),
+        ([10, 20, 40, 80, 160, 320, 640, 1000], ["10", "20", "40", "80", "160", "320", "", "1000"]),
+        ([64, 65, 66, 128], ["64", "", "", "128"]),
+        ([64, 127, 128], ["64", "", "128"]),
+        ([64, 65], ["64", ""]),
+    ],
+)
+def test_ticks_are_numbered_where_there_is_room(places: list[int], numbered: list[str]):
+    _, axes = style.panels(1, 3)
+    ax = axes[0, 0]
+    ax.set_xscale("log")
+    ax.set_xlim(places[0] / 1.2, places[-1] * 1.2 if len(places) > 2 else 1e4)
+    style.log_ticks(ax, places)
+    assert ax.get_xticks().tolist() == places
+    assert [label.get_text() for label in ax.get_xticklabels()] == numbered
+
+
 def test_no_figure_is_left_to_pyplot():
     import matplotlib.pyplot as plt
 

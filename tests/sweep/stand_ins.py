@@ -63,7 +63,7 @@ def train_with_weights(configs: Sequence[Config], progress: Callable[[int], None
     outcomes = [outcome(item, len(configs)) for item in configs]
     for row, item in zip(weights, outcomes, strict=True):
         item.state_dict = {"w": row[:5]}
-        item.metrics["test/loss"] = row[1]  # type: ignore[assignment]
+        item.metrics["test/loss"] = row[1]
     return outcomes
 
 

@@ -169,5 +169,5 @@ def test_content_is_read_once_per_process(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_data_out_of_reach_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="task.data"):
+    with pytest.raises(ConfigError, match=r"task\.data"):
         fingerprint(resolve({"task": {"name": "mnist", "data": str(tmp_path)}}))

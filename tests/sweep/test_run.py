@@ -8,32 +8,35 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sweep.stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained
+
+from goldfish.config import Config
+from goldfish.errors import ConfigError
+from goldfish.sweep import machine, workers
+from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.report import Report
+from goldfish.sweep.run import run_sweep
+from goldfish.sweep.source import source_hash
+from goldfish.tracking import views
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-import stand_ins  # noqa: E402
-from stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained  # noqa: E402
-
-from goldfish.config import Config  # noqa: E402
-from goldfish.errors import ConfigError  # noqa: E402
-from goldfish.sweep import machine, workers  # noqa: E402
-from goldfish.sweep.fingerprint import fingerprint  # noqa: E402
-from goldfish.sweep.report import Report  # noqa: E402
-from goldfish.sweep.run import run_sweep  # noqa: E402
-from goldfish.sweep.source import source_hash  # noqa: E402
-from goldfish.tracking import views  # noqa: E402
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers import the stand-in of a trainer as a module of its own."""
+    monkeypatch.syspath_prepend(HERE)
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +160,7 @@ def test_bad_input_starts_nothing(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="seed=-1"):
         sweep([config(0, log), bad], store)
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
-    with pytest.raises(ConfigError, match="trainer.accelerator=gpu"):
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu"):
         sweep([config(0, log), config(1, log, trainer={"accelerator": "gpu"})], store)
     assert (trained(log), store.prepared) == ([], 0)
 
@@ -251,11 +254,25 @@ finally:
 """
 
 
-def script(log: Path, runs: list[tuple[int, str]], trainer: str = "train", **options: Any) -> subprocess.Popen[str]:
-    """Start a script without `if __name__ == "__main__"`: workers must not run it again."""
-    file = log.with_name("script.py")
-    file.write_text(textwrap.dedent(SCRIPT).format(here=str(HERE), log=str(log), runs=runs, trainer=trainer))
-    return subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(log: Path) -> Iterator[Start]:
+    """Starts a script without `if __name__ == "__main__"`: workers must not run it again."""
+    started = []
+
+    def start(runs: list[tuple[int, str]], trainer: str = "train") -> subprocess.Popen[str]:
+        file, pipe = log.with_name("script.py"), subprocess.PIPE
+        file.write_text(SCRIPT.format(here=str(HERE), log=str(log), runs=runs, trainer=trainer))
+        command = [sys.executable, str(file)]
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def alive(pids: Iterator[int] | Any) -> list[int]:
@@ -271,16 +288,16 @@ def alive(pids: Iterator[int] | Any) -> list[int]:
     return found
 
 
-def test_the_parent_never_imports_torch(log: Path) -> None:
-    out, err = script(log, [(0, "rnn"), (1, "rnn"), (RAISES, "rnn")], "train_with_weights").communicate(timeout=60)
+def test_the_parent_never_imports_torch(start: Start) -> None:
+    out, err = start([(0, "rnn"), (1, "rnn"), (RAISES, "rnn")], "train_with_weights").communicate(timeout=60)
     assert "recorded [0, 1, 101] False" in out
     assert "3 done, 0 failed, 3 total, nothing left" in err
     assert "Traceback" not in err
 
 
-def test_ctrl_c_records_what_is_there_and_leaves_no_process(log: Path) -> None:
+def test_ctrl_c_records_what_is_there_and_leaves_no_process(start: Start, log: Path) -> None:
     """The terminal sends SIGINT to the whole group: to workers and to the server they are forked from."""
-    process = script(log, [(0, "rnn"), (1, "rnn"), (HANGS, "lstm"), (2, "gru")], start_new_session=True)
+    process = start([(0, "rnn"), (1, "rnn"), (HANGS, "lstm"), (2, "gru")])
     deadline = time.monotonic() + 60
     while {seed for seed, *_ in trained(log)} < {0, 1, 2, HANGS}:
         assert time.monotonic() < deadline
@@ -296,8 +313,8 @@ def test_ctrl_c_records_what_is_there_and_leaves_no_process(log: Path) -> None:
     assert not alive(pid for *_, pid in trained(log))
 
 
-def test_workers_of_a_parent_that_was_killed_end_too(log: Path) -> None:
-    process = script(log, [(HANGS, "rnn"), (HANGS, "lstm")])
+def test_workers_of_a_parent_that_was_killed_end_too(start: Start, log: Path) -> None:
+    process = start([(HANGS, "rnn"), (HANGS, "lstm")])
     deadline = time.monotonic() + 60
     while len(trained(log)) < 2:
         assert time.monotonic() < deadline

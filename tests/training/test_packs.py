@@ -62,6 +62,14 @@ def test_a_run_alone_in_a_pair_in_sixteen_and_in_another_order(
     assert same(sixteen[10], alone[0])
 
 
+@pytest.mark.parametrize("task", [{"name": "adding", "length": 7}, {"name": "copying", "length": 4}])
+@pytest.mark.parametrize("cell", registry.names("cell"))
+def test_one_output_and_every_step_read_out(small: Callable[..., Config], cell: str, task: dict[str, object]) -> None:
+    configs = [small(cell, hidden=13, steps=4, batch=7, seed=seed, task=task) for seed in range(5)]
+    together = train_pack(configs)
+    assert same(together[3], train_pack([configs[3]])[0])
+
+
 def test_replicas_of_a_pack_differ(small: Callable[..., Config]) -> None:
     first, second = train_pack([small(seed=0), small(seed=1)])
     assert not same(first, second)

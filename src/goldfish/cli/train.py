@@ -78,7 +78,8 @@ def _quiet_job(values: DictConfig) -> ConfigError | FailedRunsError | None:
 
 
 def _single(hydra: Hydra, config_name: str, lines: Sequence[str]) -> None:
-    error = hydra.run(config_name, _quiet_job, [*lines, "hydra.mode=RUN"]).return_value
+    with _told_in_one_line():
+        error = hydra.run(config_name, _quiet_job, [*lines, "hydra.mode=RUN"]).return_value
     if error is not None:
         raise error
 
@@ -92,10 +93,18 @@ def _sweep(hydra: Hydra, composer: Composer, own: Sequence[Override]) -> None:
         else:
             setting = overrides.single(override, composer.options)
             lines.append(f"{setting.prefix}{setting.key}=choice({setting.text or repr('')})")
-    try:
+    with _told_in_one_line():
         hydra.multirun(composer.config_name, job, lines)
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """What is wrong with Hydra's own configuration may show only when Hydra uses it."""
+    try:
+        yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(compose.one_line(error)) from error
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"{f'{key}: ' if key else ''}{compose.one_line(error)}") from error
 
 
 @contextmanager

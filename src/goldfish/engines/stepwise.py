@@ -28,8 +28,7 @@ class Workspace:
 
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """A buffer with arbitrary content."""
-        # a buffer born in inference mode cannot be written outside it
-        key = (tuple(shape), like.dtype, like.device, torch.is_inference_mode_enabled())
+        key = (tuple(shape), like.dtype, like.device)
         free = self._pool.setdefault(key, [])
         buffer = free.pop() if free else torch.empty(key[0], dtype=like.dtype, device=like.device)
         self._lent.append((key, buffer))
@@ -229,6 +228,7 @@ def run(
     """Run every layer over all steps; arguments and results as `eager.run`, and the pool that lends the buffers."""
     flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
-    outputs, *finals = _Stepwise.apply(recorder, Workspace(pool), cell, keep, *flat)
+    # only training repeats its shapes: what an evaluation borrows is not kept
+    outputs, *finals = _Stepwise.apply(recorder, Workspace(pool if keep else {}), cell, keep, *flat)
     width = len(cell.states)
     return outputs, [tuple(finals[i * width : (i + 1) * width]) for i in range(len(weights))]

@@ -98,9 +98,9 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
 
 def _frame(ax: Axes, lengths: list[int]) -> None:
     ax.set_xscale("log")
-    style.ticks(ax.xaxis, [float(length) for length in lengths])
     margin = (lengths[-1] / lengths[0]) ** 0.08 if len(lengths) > 1 else 2.0
     ax.set_xlim(lengths[0] / margin, lengths[-1] * margin)
+    style.log_ticks(ax, lengths)
     ax.set_ylim(-0.03, 1.03)
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

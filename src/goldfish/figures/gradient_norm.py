@@ -47,7 +47,15 @@ def draw(
     columns = list(product(chosen, phases))
     note = _note(norms, runs, chosen, phases, covered)
     figure, axes = style.panels(
-        len(cells), len(columns), height=1.25, left=0.5, right=1.0, top=0.36, bottom=0.34, gap=(0.12, 0.16), note=note
+        len(cells),
+        len(columns),
+        height=1.25,
+        left=0.5,
+        right=legend.width(runs),
+        top=0.36,
+        bottom=0.34,
+        gap=(0.12, 0.16),
+        note=note,
     )
     for (row, cell), (place, (task, phase)) in product(enumerate(cells), enumerate(columns)):
         panel = norms[(norms["cell"] == cell) & (norms["task"] == task) & (norms["phase"] == phase)]
@@ -105,11 +113,7 @@ def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str], phases: int) 
         ax.set_xlabel("lag $k$")
     for cell, row in zip(cells, axes, strict=True):
         row[0].set_ylabel(r"$\Vert\partial L/\partial s_{T-k}\Vert$")
-        beside = row[-1].legend(
-            handles=legend.handles(runs, cell), title=cell.upper(), loc="upper left", bbox_to_anchor=(1.06, 1.0),
-            alignment="left",
-        )  # fmt: skip
-        legend.titled(beside, cell_colours(cells)[cell])
+        legend.beside(row[-1], runs, cell)
 
 
 def _note(

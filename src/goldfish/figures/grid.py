@@ -33,7 +33,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of its grid a table holds; `seeds` is the smallest and the largest number of runs of any point."""
+    """How much of its grid a table holds.
+
+    `seeds` is the smallest and the largest number of runs of any point; `selected` says how its runs were selected.
+    """
 
     runs: int
     planned: int
@@ -42,6 +45,7 @@ class Coverage:
     failed: tuple[Place, ...]
     missing: tuple[Place, ...]
     seeds_planned: Mapping[str, int]
+    selected: str = ""
 
     def note(self, diverged: str = "counted") -> str:
         """n, the counts, and every place that diverged, failed or is missing; `diverged` says how those are drawn."""
@@ -56,7 +60,7 @@ class Coverage:
             parts.append(f"Missing: {len(self.missing)} ({self._places(self.missing)}).")
         if not self.failed and not self.missing:
             parts.append("None failed, none missing." if self.diverged else "None diverged, failed or missing.")
-        return " ".join(parts)
+        return " ".join([*parts, self.selected] if self.selected else parts)
 
     def _places(self, places: Iterable[Place]) -> str:
         """Places with their seeds, and lengths that lack the same seeds, joined."""
@@ -75,7 +79,9 @@ class Coverage:
     def _seeds(self, task: str, seeds: tuple[int, ...]) -> str:
         if len(seeds) == self.seeds_planned[task] > 1:
             return "all seeds"
-        return f"seed{'s' if len(seeds) > 1 else ''} {_joined(seeds)}"
+        consecutive = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+        written = f"{seeds[0]}–{seeds[-1]}" if consecutive else _joined(seeds)
+        return f"seed{'s' if len(seeds) > 1 else ''} {written}"
 
 
 def check(runs: pd.DataFrame) -> None:
@@ -113,6 +119,7 @@ def coverage(runs: pd.DataFrame) -> Coverage:
         failed=tuple(place for place in grid if outcomes.get(place) == "failed"),
         missing=tuple(place for place in grid if outcomes.get(place, "missing") == "missing"),
         seeds_planned={task: runs.loc[runs["task"] == task, "seed"].nunique() for task in tasks(runs)},
+        selected=str(runs.attrs.get("selected", "")),
     )
 
 

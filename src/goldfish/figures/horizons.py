@@ -6,7 +6,7 @@ A horizon that reached the end of the sequence is a lower bound: its point is ho
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 X, Y = "gradient/horizon_before", "recall/horizon"
 X_END, Y_END = "gradient/horizon_reached_end_before", "recall/horizon_reached_end"
+_ACROSS = 5  # panels in a row: narrower ones cannot be read
 
 
 @style.paper()
@@ -37,21 +38,20 @@ def draw(runs: pd.DataFrame) -> Figure:
     if not tasks:
         raise ConfigError(f"task={', '.join(grid.tasks(runs))}: no run has a recall horizon, so there is none to draw")
     points = _points(runs)
-    columns = max(len(grid.lengths(runs, task)) for task in tasks)
+    rows = [(task, chunk) for task in tasks for chunk in _chunks(grid.lengths(runs, task))]
     figure, axes = style.panels(
-        len(tasks), columns, height=1.3, left=0.56, right=0.08, top=0.34, bottom=legend.height(runs),
-        gap=(0.1, 0.52), note=_note(covered, points),
+        len(rows), max(len(chunk) for _, chunk in rows), height=1.3, left=0.56, right=0.08, top=0.34,
+        bottom=legend.height(runs), gap=(0.1, 0.52), note=_note(covered, points),
     )  # fmt: skip
-    for (row, task), column in product(enumerate(tasks), range(columns)):
-        lengths, ax = grid.lengths(runs, task), axes[row, column]
-        if column >= len(lengths):
-            ax.set_axis_off()
-            continue
-        panel = points[(points["task"] == task) & (points["length"] == lengths[column])]
-        _panel(ax, panel, runs)
-        ax.set_title(f"length {lengths[column]}, n = {len(panel)}\n{correlation_text(correlation(panel))}", size=6)
-    for task, row in zip(tasks, axes, strict=True):
-        row[0].set_ylabel(f"{task}: recall horizon\nafter training")
+    for (task, lengths), line in zip(rows, axes, strict=True):
+        for length, ax in zip_longest(lengths, line):
+            if length is None:
+                ax.set_axis_off()
+                continue
+            panel = points[(points["task"] == task) & (points["length"] == length)]
+            _panel(ax, panel, runs)
+            ax.set_title(f"length {length}, n = {len(panel)}\n{correlation_text(correlation(panel))}", size=6)
+        line[0].set_ylabel(f"{task}: recall horizon\nafter training")
     _frame(axes, points)
     legend.below(figure, axes, runs, lines=False)
     return figure
@@ -71,6 +71,13 @@ def correlation_text(found: Interval | None) -> str:
         return "ρ undefined: one value"
     interval = f" [{_short(found.low)}, {_short(found.high)}]" if found.known else ""
     return f"ρ = {_short(found.estimate)}{interval}"
+
+
+def _chunks(lengths: list[int]) -> list[list[int]]:
+    """Lengths in rows of at most five panels, as even as can be."""
+    rows = -(-len(lengths) // _ACROSS)
+    size = -(-len(lengths) // rows)
+    return [lengths[start : start + size] for start in range(0, len(lengths), size)]
 
 
 def _points(runs: pd.DataFrame) -> pd.DataFrame:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 
 from goldfish.figures.palette import cell_colours, cell_order, init_order, init_styles
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LINE = 0.125  # inches per entry
+_SIDE = 0.08  # inches from a panel to the legend beside it
 _DROP = 0.34  # inches from the panels to the legends: ticks and axis label stand between
 
 
@@ -32,6 +37,21 @@ def titled(legend: Legend, colour: str) -> None:
     """Write a legend's title in its cell's colour."""
     legend.get_title().set_color(colour)
     legend.get_title().set_fontweight("bold")
+
+
+def beside(ax: Axes, runs: pd.DataFrame, cell: str) -> None:
+    """A cell's legend to the right of a panel."""
+    place = offset_copy(ax.transAxes, ax.get_figure(root=True), x=_SIDE, units="inches")
+    legend = ax.legend(
+        handles=handles(runs, cell), title=cell.upper(), loc="upper left", alignment="left",
+        bbox_to_anchor=(1.0, 1.0), bbox_transform=place,
+    )  # fmt: skip
+    titled(legend, cell_colours(runs["cell"])[cell])
+
+
+def width(runs: pd.DataFrame) -> float:
+    """Inches to keep free beside the panels for `beside`."""
+    return _SIDE + 0.38 + 0.054 * max(len(init) for init in runs["init"])
 
 
 def below(figure: Figure, axes: np.ndarray, runs: pd.DataFrame, *, columns: int = 2, lines: bool = True) -> None:

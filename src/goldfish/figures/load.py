@@ -23,7 +23,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in ("runs.csv", "curves.parquet"):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder / name}: no such table; `{_command(folder)}` makes it")
-    return read_runs(folder / "runs.csv"), pd.read_parquet(folder / "curves.parquet")[CURVES]
+    return read_runs(folder / "runs.csv"), pd.read_parquet(folder / "curves.parquet")[CURVES].reset_index(drop=True)
 
 
 def read_runs(path: Path) -> pd.DataFrame:

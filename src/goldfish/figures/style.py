@@ -59,7 +59,6 @@ _SETTINGS: Any = {
     "svg.hashsalt": "goldfish",
     "savefig.bbox": None,
     "savefig.facecolor": "white",
-    "path.simplify": False,
 }
 
 
@@ -120,6 +119,27 @@ def share(axes: np.ndarray, *, y: bool = True, x: bool = False) -> None:
         low, high = min(ax.get_xlim()[0] for ax in axes.flat), max(ax.get_xlim()[1] for ax in axes.flat)
         for ax in axes.flat:
             ax.set_xlim(low, high)
+
+
+def log_ticks(ax: Axes, places: list[int]) -> None:
+    """Ticks at these places of a logarithmic x axis; those are numbered that have room, the first and last always."""
+    low, high = np.log(ax.get_xlim())
+    inches = ax.get_position().width * ax.get_figure(root=True).get_figwidth() / (high - low)
+    numbered: list[int] = []
+    for place in places:
+        while numbered and np.log(place / numbered[-1]) * inches < _room(place, numbered[-1]):
+            if place != places[-1] or len(numbered) == 1:
+                break
+            numbered.pop()  # the last one is numbered at the cost of those before it
+        else:
+            numbered.append(place)
+    ticks(ax.xaxis, [float(place) for place in places])
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if round(value) in numbered else "")
+
+
+def _room(*labels: int) -> float:
+    """Inches between the centres of two neighbouring tick labels."""
+    return 0.03 + sum(0.027 * len(str(label)) for label in labels)
 
 
 def ticks(axis: Axis, places: list[float]) -> None:

@@ -26,4 +26,8 @@ class Readout(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(R, N, H) → (R, N, O)."""
-        return torch.baddbmm(self.bias.unsqueeze(1), h, self.weight.mT)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if weight.shape[1] == 1:  # a pack of one takes a product with one column through gemv, with other last bits
+            weight, bias = nn.functional.pad(weight, (0, 0, 0, 1)), nn.functional.pad(bias, (0, 1))
+        return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)[..., : self.weight.shape[1]]

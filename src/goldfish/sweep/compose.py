@@ -187,35 +187,29 @@ class Composer:
 
 def one_line(error: BaseException) -> str:
     """What Hydra or OmegaConf complains about, without the lines that describe the object."""
-    told = str(error) or str(error.__cause__ or "") or type(error).__name__
-    lines = told.strip().splitlines()
+    told = "" if str(error).startswith("Error merging override") else str(error)
+    lines = (told.strip() or str(error.__cause__ or "").strip() or type(error).__name__).splitlines()
     return " ".join(lines[:2] if lines[0].startswith("Could not override") else lines[:1])
 
 
 def _place(point: Config, key: str, value: Any, setting: Setting) -> None:
-    """Set the value at a dotted key that must be there; a mapping is merged key by key."""
+    """Set the value at a dotted key; a mapping is merged key by key. `resolve` refuses keys that nobody knows."""
     if value == MISSING:
         raise ConfigError(f"{setting}: expected a value")
     *path, last = key.split(".")
     node: Any = point
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or last not in node:
-        raise _no_such_key(point, key, setting)
+    if not isinstance(node, dict):
+        group, _, inner = key.partition(".")
+        raise config.unknown_key(group, point[group].get("name"), inner, setting.text)
     if last == "name" and path and path[0] in config.CHOICES:
         raise ConfigError(f"{setting}: write {path[0]}={value}")
-    if isinstance(value, dict) and isinstance(node[last], dict):
+    if isinstance(value, dict) and isinstance(node.get(last), dict):
         for inner, item in value.items():
             _place(point, f"{key}.{inner}", item, setting)
     else:
         node[last] = value
-
-
-def _no_such_key(point: Config, key: str, setting: Setting) -> ConfigError:
-    group, _, inner = key.partition(".")
-    if group in overrides.groups() and isinstance(point.get(group), dict):
-        return config.unknown_key(group, point[group].get("name"), inner, setting.text)
-    return overrides.unknown(key, str(setting))
 
 
 def _interpolated(point: Config) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TextIO
@@ -15,6 +16,7 @@ from goldfish.sweep.workers import Advanced, Event, Finished, Restarted
 
 LINE_INTERVAL = 10.0  # seconds between two lines where there is no terminal
 BAR_INTERVAL = 0.2
+SETTLING = 1.0  # seconds of training before the time left is worth telling
 
 
 class Progress:
@@ -34,7 +36,7 @@ class Progress:
         if self._stream.isatty():
             self._shown = 0.0
             form = "{percentage:3.0f}% |{bar}| {desc}"
-            self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, dynamic_ncols=True, leave=True)
+            self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, leave=True)
             self._render()
         return self
 
@@ -79,10 +81,11 @@ class Progress:
     def _left(self) -> str:
         if self.done + self.failed == len(self._costs):
             return "nothing left"
-        if self._began is None:
+        elapsed = 0.0 if self._began is None else time.monotonic() - self._began
+        share = self.share
+        if elapsed < SETTLING or share == 0:
             return "starting"
-        elapsed, share = time.monotonic() - self._began, self.share
-        return f"{clock(elapsed * (1 - share) / share)} left" if share > 0 else "starting"
+        return f"{clock(elapsed * (1 - share) / share)} left"
 
     def _render_sometimes(self) -> None:
         if time.monotonic() - self._shown < (LINE_INTERVAL if self._bar is None else BAR_INTERVAL):
@@ -96,5 +99,6 @@ class Progress:
 
     def _render(self) -> None:
         assert self._bar is not None
+        self._bar.ncols = os.get_terminal_size(self._stream.fileno()).columns or 80  # some terminals say 0
         self._bar.n = self.share
         self._bar.set_description_str(self.line())

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from goldfish.config import Config
 from goldfish.sweep.fingerprint import canonical, identity
@@ -112,7 +112,7 @@ class Recorder:
         from goldfish.tracking.views import prepare_views
 
         for name in self._experiments:
-            prepare_views(self._store, name)
+            prepare_views(cast(Any, self._store), name)
 
     def _record(self, entry: Entry, provenance: dict[str, str]) -> str | None:
         """Record one outcome; return the reason where that failed. One bad record must not stop a sweep."""

@@ -21,19 +21,19 @@ def layout(metrics: Iterable[str], parameters: list[str]) -> dict[str, Any]:
     MLflow adds a chart for every metric that has none: they go into closed sections below ours.
     """
     sections = {
-        "Gradient norm (log10) against lag: before training, after training": [
+        "log10 gradient norm by lag: before, after": [
             _line("gradient/log10_norm_by_lag_before"),
             _line("gradient/log10_norm_by_lag"),
         ],
-        "Accuracy of the trained network: against sequence length, against lag": [
+        "Accuracy by length and by lag, after training": [
             _line("recall/accuracy_by_length"),
             _line("recall/accuracy_by_lag"),
         ],
-        "Learning curves: accuracy and loss on the validation set against training step": [
+        "Learning curves on the validation set": [
             _line("val/accuracy"),
             _line("val/loss"),
         ],
-        "Recall horizon against gradient horizon before training; test accuracy": [
+        "Horizons and test accuracy": [
             _scatter("gradient/horizon_before", "recall/horizon"),
             _chart("BAR", "test/accuracy", metricKey="test/accuracy", runsCountToCompare=100),
         ],
@@ -43,7 +43,8 @@ def layout(metrics: Iterable[str], parameters: list[str]) -> dict[str, Any]:
     }
     charts = [chart | {"metricSectionId": _id(name)} for name, cards in sections.items() for chart in cards]
     opened = [_section(name, shown=True, columns=len(cards)) for name, cards in sections.items()]
-    closed = [_section(name, shown=False, columns=3) for name in _generated(metrics)]
+    left = set(metrics) - {chart.get("metricKey") for chart in charts}
+    closed = [_section(name, shown=False, columns=3) for name in _generated(left)]
     return {"compareRunCharts": charts, "compareRunSections": opened + closed, "isAccordionReordered": True}
 
 

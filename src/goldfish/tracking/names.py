@@ -114,8 +114,11 @@ def run_name(config: Mapping[str, Any]) -> str:
 
 
 def group(cell: str, init: str, task: str, length: object) -> str:
-    """What runs that differ only in their seed share, such as "lstm·chrono·80 recall"."""
-    return f"{cell}·{init}·{'–' if length is None else length} {task}"
+    """What runs that differ only in their seed share, such as "80·lstm·chrono recall".
+
+    The length stands first because MLflow's list of groups cuts names after about ten characters.
+    """
+    return f"{'–' if length is None else length}·{cell}·{init} {task}"
 
 
 def order(config: Mapping[str, Any]) -> str:

@@ -87,11 +87,10 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Metric]:
 
 
 def run_tags(outcome: Outcome) -> dict[str, str]:
-    """What the run's own configuration and result say: its colour, description, reason and place."""
+    """What the run's own configuration and result say: its outcome, group, colour and description."""
     cell, init, task = (outcome.config[group]["name"] for group in ("cell", "init", "task"))
-    return {
+    return ({names.REASON: outcome.reason[:_TAG]} if outcome.reason else {}) | {
         names.OUTCOME: outcome.verdict,
-        names.REASON: outcome.reason[:_TAG],
         names.GROUP: names.group(cell, init, task, outcome.config["task"].get("length")),
         names.ORDER: names.order(outcome.config),
         "mlflow.runColor": colour(cell),

@@ -131,13 +131,19 @@ def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "selectedColumns": _COLUMNS,
         "columnOrder": [_RUN_NAME, _CREATED, *_COLUMNS],
-        "columnWidths": {_RUN_NAME: 280, _CREATED: 150} | dict.fromkeys(_COLUMNS, 110),
+        "columnWidths": {_RUN_NAME: 280, _CREATED: 130} | {column: _width(column) for column in _COLUMNS},
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
         "hideEmptyCharts": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     } | layout([*metrics, *names.COUNTS.values()], axes)
+
+
+def _width(column: str) -> int:
+    """Pixels that a column's heading takes, and the numbers or words below it."""
+    kind, _, name = column.partition(".")
+    return max({"params": 60, "tags": 90, "metrics": 110}[kind], 24 + 7 * len(name.strip("`")))
 
 
 def _envelope(key: str, state: Mapping[str, Any], tags: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -29,7 +30,8 @@ class TrainingStream:
         for block in blocks:
             on_device = place(block, self.device, self.dtype)
             for start in range(0, block.inputs.shape[1], self.batch_size):
-                yield on_device.map(lambda value, at=start: value[:, at : at + self.batch_size])
+                chosen = slice(start, start + self.batch_size)
+                yield on_device.map(partial(_columns, chosen))
 
     def _online(self) -> Iterator[Batch]:
         """Fresh sequences: block j of a run depends on its seed and j alone."""
@@ -58,6 +60,10 @@ class TrainingStream:
                 chosen = [order[start : start + size] for order in orders]
                 yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
             epoch += 1
+
+
+def _columns(chosen: slice, value: Tensor) -> Tensor:
+    return value[:, chosen]
 
 
 def _pick(data: Batch, rows: Tensor) -> Batch:

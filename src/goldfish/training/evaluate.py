@@ -94,6 +94,8 @@ def measure_recall(module: PackModule, data: PackData) -> list[Measured]:
             if length == task.length:
                 found[replica].metrics["test/accuracy"] = value
                 found[replica].metrics["test/loss"] = float(losses[replica].mean())
+                if lag is not None:
+                    found[replica].metrics["recall/lag"] = float(lag.double().median())
         if lag is not None:
             lags.append(lag)
             right.append(correct)

@@ -1,0 +1,50 @@
+"""What the machine offers: cores, and whether torch could use a GPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tests.sweep.stand_ins import config
+
+from goldfish.sweep import machine
+
+CPU, AUTO, GPU = ([config(trainer={"accelerator": name})] for name in ("cpu", "auto", "gpu"))
+
+
+def test_cores_are_those_this_process_may_use() -> None:
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("text", "cores"), [("max 100000\n", 64), ("250000 100000\n", 2), ("50000 100000\n", 1)])
+def test_a_control_groups_share_limits_them(tmp_path: Path, text: str, cores: int) -> None:
+    file = tmp_path / "cpu.max"
+    assert machine._quota(file, 64) == 64
+    file.write_text(text)
+    assert machine._quota(file, 64) == cores
+
+
+def test_torchs_build_is_told_without_importing_it() -> None:
+    assert machine._torch_has_gpu() == (torch.version.cuda is not None or torch.version.hip is not None)
+
+
+def test_a_gpu_is_found_where_torch_finds_one() -> None:
+    """A GPU that torch uses must be found: packs side by side on one would only disturb each other."""
+    assert machine.has_gpu() or not torch.cuda.is_available()
+
+
+def test_a_hidden_gpu_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_torch_has_gpu", lambda: True)
+    monkeypatch.setattr(machine, "_DEVICES", ("null",))  # /dev/null is always there
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert machine.has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not machine.has_gpu()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_uses_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(machine, "has_gpu", lambda: there)
+    assert [machine.uses_gpu(runs) for runs in (CPU, AUTO, GPU, [*CPU, *AUTO])] == [False, there, there, there]

@@ -1,0 +1,113 @@
+"""Creating a store: once, whole, whoever else tries; and after the folder has moved."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.tracking.outcomes import fingerprint_of, make_outcome, record
+
+from goldfish.errors import ConfigError
+from goldfish.tracking import migrations
+from goldfish.tracking.store import Store
+
+
+def test_four_processes_preparing_one_fresh_store(tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from goldfish.tracking.store import Store\n"
+        "from tests.tracking.outcomes import make_outcome, record\n"
+        "store = Store(root=Path('.')); store.prepare(); record(store, make_outcome(seed=int(sys.argv[1])))"
+    )
+    root = Path(__file__).parents[2]
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(root)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(seed)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+        for seed in range(4)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+        assert errors == b""
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert set(store.finished("study")) == {fingerprint_of(make_outcome(seed=seed)) for seed in range(4)}
+    assert set(store.experiments()) == {"study", "Default"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlruns"}
+
+
+def test_preparing_again_changes_nothing(store: Store):
+    record(store, make_outcome())
+    assert store.path is not None
+    with closing(sqlite3.connect(store.path)) as connection:
+        before = list(connection.iterdump())
+        store.prepare()
+        assert list(connection.iterdump()) == before
+
+
+def test_what_a_killed_process_left_is_replaced(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mlflow.db.new").write_bytes(b"half a database")
+    built = []
+
+    def build(uri: str, artifacts: Path) -> object:
+        built.append(Path(uri.removeprefix("sqlite:///")))
+        assert not built[-1].exists()
+        shutil.copy(template, built[-1])
+        return type("Engine", (), {"dispose": lambda self: None})()
+
+    monkeypatch.setattr(migrations, "_open", build)
+    migrations.prepare(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db", tmp_path / "mlruns")
+    assert built[0] == tmp_path / "mlflow.db.new"
+    assert not built[0].exists()
+    assert Store(f"sqlite:///{tmp_path}/mlflow.db").exists()
+
+
+def test_artifacts_follow_a_folder_that_was_moved(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run_id = record(store, make_outcome())
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    tmp_path.rename(moved)
+    monkeypatch.chdir(moved)
+    again = Store(root=moved)
+    again.prepare()
+    assert {item.path for item in again.client.list_artifacts(run_id)} == {"config.yaml", "curves.parquet"}
+    record(again, make_outcome(seed=1))
+    assert not tmp_path.exists()
+
+
+def test_artifacts_that_lie_elsewhere_on_purpose_stay(store: Store, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere" / "mlruns"
+    elsewhere.mkdir(parents=True)
+    store.client.create_experiment("apart", artifact_location=(elsewhere / "apart").as_uri())
+    store.prepare()
+    assert store.client.get_experiment_by_name("apart").artifact_location == (elsewhere / "apart").as_uri()
+
+
+def test_a_database_of_a_newer_mlflow_is_refused_in_one_line(store: Store):
+    assert store.path is not None
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(ConfigError, match=r"mlflow\.db: made by a newer MLflow") as caught:
+        store.prepare()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_older_database_is_migrated(store: Store, monkeypatch: pytest.MonkeyPatch):
+    from mlflow.store.db import utils
+
+    upgraded = []
+    monkeypatch.setattr(utils, "_upgrade_db", upgraded.append)
+    monkeypatch.setattr(utils, "_get_schema_version", lambda engine: "0123456789ab")
+    assert store.path is not None
+    migrations._upgrade(store.uri, store.path)
+    assert [str(engine.url) for engine in upgraded] == [store.uri]
+
+
+def test_a_password_is_not_shown():
+    assert migrations.without_password("postgresql://me:secret@db/runs") == "postgresql://me:…@db/runs"
+    assert migrations.without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
