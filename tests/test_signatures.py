@@ -24,6 +24,7 @@ computed = len(CELLS)
 def my_thing(
     layer, generator, *, size: Annotated[int, at_least(1)] = 3, rate: float = 1.0,
     kind: Literal["a", "b"] = "a", top: Annotated[float, above(0)] | None = None, flag: bool = False,
+    name: str = "x",
 ) -> None:
     """One line.
 
@@ -59,6 +60,8 @@ def test_types_choices_bounds_and_constants(thing: signatures.Signature) -> None
         ("top", 0, "top=0.0: expected float > 0 or null"),
         ("kind", "c", "kind=c: choices: a, b"),
         ("flag", 1, "flag=1: expected bool"),
+        ("name", " ", "name= : expected a text that is not empty"),
+        ("size", 2**63, f"size={2**63}: expected int ≥ 1 of at most 64 bits"),
     ],
 )
 def test_what_is_refused(thing: signatures.Signature, name: str, value: object, message: str) -> None:

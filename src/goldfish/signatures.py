@@ -51,6 +51,10 @@ class Parameter:
             value = float(value)
         if not isinstance(value, self.type) or (self.type is int and isinstance(value, bool)):
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key}={value}: expected a text that is not empty")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"{key}={value}: expected {self.expected()} of at most 64 bits")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: expected a finite {self.expected()}")
         if isinstance(value, (int, float)) and self.bound is not None and not self.bound.holds(value):

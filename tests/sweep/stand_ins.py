@@ -73,10 +73,11 @@ def too_few(configs: Sequence[Config], progress: Callable[[int], None]) -> list[
 
 
 class FakeStore:
-    """A store in memory. `faults`: how often recording a seed fails."""
+    """A store in memory. `faults`: how often recording a seed fails. `delay`: seconds that a record takes."""
 
-    def __init__(self, *, there: bool = False, faults: Mapping[int, int] | None = None) -> None:
-        self.there = there
+    def __init__(self, *, faults: Mapping[int, int] | None = None, delay: float = 0.0) -> None:
+        self.there = False
+        self.delay = delay
         self.prepared = 0
         self.faults = dict(faults or {})
         self.records: list[SimpleNamespace] = []
@@ -99,6 +100,7 @@ class FakeStore:
         return {row.fingerprint: row for row in rows if row.outcome.verdict != "failed"}
 
     def record(self, outcome: Outcome, **details: Any) -> str:
+        time.sleep(self.delay)
         seed = outcome.config["seed"]
         if self.faults.get(seed, 0):
             self.faults[seed] -= 1

@@ -244,7 +244,7 @@ from goldfish.sweep.run import run_sweep
 from goldfish.tracking import views
 from stand_ins import FakeStore, config
 views.prepare_views = lambda store, name: None
-store = FakeStore()
+store = FakeStore(delay=0.3)  # slower than the runs
 try:
     report = run_sweep([config(seed, {log!r}, cell=cell) for seed, cell in {runs!r}],
                        store=store, workers=2, trainer="stand_ins:{trainer}")
@@ -303,7 +303,7 @@ def test_ctrl_c_records_what_is_there_and_leaves_no_process(start: Start, log: P
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == -signal.SIGINT

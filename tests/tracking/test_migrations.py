@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
@@ -18,6 +19,7 @@ from goldfish.tracking import migrations
 from goldfish.tracking.store import Store
 
 
+@pytest.mark.slow
 def test_four_processes_preparing_one_fresh_store(tmp_path: Path):
     code = (
         "import sys; from pathlib import Path\n"
@@ -53,13 +55,14 @@ def test_preparing_again_changes_nothing(store: Store):
 
 def test_what_a_killed_process_left_is_replaced(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mlflow.db.new").write_bytes(b"half a database")
-    built = []
+    built: list[Path] = []
 
     def build(uri: str, artifacts: Path) -> object:
         built.append(Path(uri.removeprefix("sqlite:///")))
-        assert not built[-1].exists()
-        shutil.copy(template, built[-1])
-        return type("Engine", (), {"dispose": lambda self: None})()
+        if built[-1].name.endswith(".new"):
+            assert not built[-1].exists()
+            shutil.copy(template, built[-1])
+        return SimpleNamespace(dispose=lambda: None)
 
     monkeypatch.setattr(migrations, "_open", build)
     migrations.prepare(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db", tmp_path / "mlruns")

@@ -124,7 +124,9 @@ def share(axes: np.ndarray, *, y: bool = True, x: bool = False) -> None:
 def log_ticks(ax: Axes, places: list[int]) -> None:
     """Ticks at these places of a logarithmic x axis; those are numbered that have room, the first and last always."""
     low, high = np.log(ax.get_xlim())
-    inches = ax.get_position().width * ax.get_figure(root=True).get_figwidth() / (high - low)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    inches = ax.get_position().width * figure.get_figwidth() / (high - low)  # per e-fold
     numbered: list[int] = []
     for place in places:
         while numbered and np.log(place / numbered[-1]) * inches < _room(place, numbered[-1]):

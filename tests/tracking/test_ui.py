@@ -1,0 +1,94 @@
+"""Starting the UI: its links, its port, and what is said when it cannot start."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.tracking.outcomes import make_outcome, record
+
+from goldfish.errors import ConfigError
+from goldfish.tracking import ui
+from goldfish.tracking.store import Store
+
+
+def test_the_link_opens_the_first_view(store: Store):
+    record(store, make_outcome())
+    number = store.experiments()["study"]
+    query = "workflowType=machine_learning&viewStateShareKey=goldfish-averages&compareRunsMode=CHART"
+    assert ui.deep_link(store, "study", 5001) == f"http://127.0.0.1:5001/#/experiments/{number}/runs?{query}"
+
+
+def test_the_link_into_a_server_elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch):
+    remote = Store("http://tracking.example:5000/")
+    monkeypatch.setattr(Store, "experiments", lambda self: {"study": "7"})
+    assert ui.deep_link(remote, "study").startswith("http://tracking.example:5000/#/experiments/7/runs?")
+
+
+def test_a_taken_port_is_passed_over():
+    with closing(socket.socket()) as taken:
+        taken.bind((ui.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = ui.free_port(port)
+        assert port < found <= port + 100
+
+
+def test_without_a_store_or_experiment_nothing_starts(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    nothing = Store(f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(ConfigError, match=r"there is no store at .*none\.db; goldfish train makes one"):
+        ui.serve(store=nothing)
+    with pytest.raises(ConfigError, match=r"study: there is no store at"):
+        ui.serve("study", store=nothing)
+    record(store, make_outcome())
+    with pytest.raises(ConfigError, match=r"stud: no such experiment in this store; did you mean 'study'"):
+        ui.serve("stud", store=store)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_server_that_does_not_start_is_told_by_its_last_line(store: Store, monkeypatch: pytest.MonkeyPatch):
+    started = subprocess.Popen
+    code = "import sys; print('first'); sys.exit('the schema is wrong')"
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **named: started([sys.executable, "-c", code], **named))
+    with pytest.raises(ConfigError, match=r"MLflow's UI did not start: the schema is wrong"), ui.running(store, 5300):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_the_right_store_and_stops_with_all_its_processes(store: Store, tmp_path: Path, number: int):
+    record(store, make_outcome())
+    code = "import sys; from goldfish.tracking.ui import serve; sys.exit(serve('study', port=5310))"
+    elsewhere = {"MLFLOW_BACKEND_STORE_URI": "sqlite:////nowhere/else.db"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | elsewhere, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    text = ""
+    while "Ctrl-C" not in text:
+        line = process.stdout.readline()
+        assert line, text
+        text += line
+    base = text.split("http://127.0.0.1:")[1].split("/")[0]
+    assert "viewStateShareKey=goldfish-averages&compareRunsMode=CHART" in text
+    assert "viewStateShareKey=goldfish-runs&compareRunsMode=TABLE" in text
+    with closing(http.client.HTTPConnection("127.0.0.1", int(base), timeout=30)) as connection:
+        connection.request("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=study")
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 0
+    deadline = time.monotonic() + 10
+    with closing(socket.socket()) as probe:
+        while probe.connect_ex(("127.0.0.1", int(base))) == 0:
+            assert time.monotonic() < deadline, "the server is still there"
+    assert not (tmp_path / "mlartifacts").exists()
