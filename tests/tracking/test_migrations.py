@@ -88,7 +88,9 @@ def test_artifacts_that_lie_elsewhere_on_purpose_stay(store: Store, tmp_path: Pa
     elsewhere.mkdir(parents=True)
     store.client.create_experiment("apart", artifact_location=(elsewhere / "apart").as_uri())
     store.prepare()
-    assert store.client.get_experiment_by_name("apart").artifact_location == (elsewhere / "apart").as_uri()
+    found = store.client.get_experiment_by_name("apart")
+    assert found is not None
+    assert found.artifact_location == (elsewhere / "apart").as_uri()
 
 
 def test_a_database_of_a_newer_mlflow_is_refused_in_one_line(store: Store):
@@ -103,7 +105,7 @@ def test_a_database_of_a_newer_mlflow_is_refused_in_one_line(store: Store):
 def test_an_older_database_is_migrated(store: Store, monkeypatch: pytest.MonkeyPatch):
     from mlflow.store.db import utils
 
-    upgraded = []
+    upgraded: list = []
     monkeypatch.setattr(utils, "_upgrade_db", upgraded.append)
     monkeypatch.setattr(utils, "_get_schema_version", lambda engine: "0123456789ab")
     assert store.path is not None

@@ -19,7 +19,7 @@ from goldfish.errors import ConfigError
 from goldfish.tracking import names
 from goldfish.tracking.client import ClientReader
 from goldfish.tracking.store import Store
-from goldfish.training.outcome import Point
+from goldfish.training.outcome import Point, Verdict
 
 FRAME = ["fingerprint", "quantity", "phase", "x", "value"]
 
@@ -80,7 +80,8 @@ def test_infinity_and_nan_come_back_as_they_were(store: Store):
 
 
 def test_reading_by_sql_equals_reading_through_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch):
-    for seed, verdict in enumerate([None, "diverged", "failed", "unsolved"]):
+    verdicts: list[Verdict | None] = [None, "diverged", "failed", "unsolved"]
+    for seed, verdict in enumerate(verdicts):
         for cell, init in (("rnn", "orthogonal"), ("gru", "chrono")):
             outcome = make_outcome(
                 cell, init, 20, seed, verdict=verdict, reason="why" if seed else "", started=1e9 + seed
@@ -111,7 +112,8 @@ def test_columns_missing_for_some_runs_keep_whole_numbers_whole(store: Store):
 
 
 def test_finished_runs_are_results_and_nothing_else(store: Store):
-    kept = {verdict: make_outcome(seed=seed, verdict=verdict) for seed, verdict in enumerate(names.FINISHED)}
+    results: list[Verdict] = ["solved", "unsolved", "diverged"]
+    kept = {verdict: make_outcome(seed=seed, verdict=verdict) for seed, verdict in enumerate(results)}
     for outcome in kept.values():
         record(store, outcome)
     record(store, make_outcome(seed=7, verdict="failed", reason="out of memory"))
@@ -220,7 +222,9 @@ def test_the_dataset_is_an_input_of_the_run(store: Store):
     data = {"name": "recall", "digest": "0123abcd", "source": "synthetic", "schema": schema, "profile": '{"n": 256}'}
     runs = [record(store, make_outcome(seed=seed), dataset=data) for seed in (0, 1)]
     for run_id in runs:
-        (found,) = store.client.get_run(run_id).inputs.dataset_inputs
+        inputs = store.client.get_run(run_id).inputs
+        assert inputs is not None
+        (found,) = inputs.dataset_inputs
         assert (found.dataset.name, found.dataset.digest, found.dataset.schema) == ("recall", "0123abcd", schema)
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -63,32 +62,43 @@ def test_a_server_that_does_not_start_is_told_by_its_last_line(store: Store, mon
         pass
 
 
+def test_sigterm_stops_it_like_ctrl_c():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), ui._stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_the_right_store_and_stops_with_all_its_processes(store: Store, tmp_path: Path, number: int):
+def test_it_serves_the_right_store_and_stops_with_all_its_processes(store: Store, tmp_path: Path):
     record(store, make_outcome())
     code = "import sys; from goldfish.tracking.ui import serve; sys.exit(serve('study', port=5310))"
-    elsewhere = {"MLFLOW_BACKEND_STORE_URI": "sqlite:////nowhere/else.db"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | elsewhere, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", code]
+    misleading = {"MLFLOW_BACKEND_STORE_URI": "sqlite:////nowhere/else.db"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | misleading, stdout=subprocess.PIPE, text=True
+    ) as process:
+        text = _until(process, "Ctrl-C")
+        port = int(text.split("http://127.0.0.1:")[1].split("/")[0])
+        assert "viewStateShareKey=goldfish-averages&compareRunsMode=CHART" in text
+        assert "viewStateShareKey=goldfish-runs&compareRunsMode=TABLE" in text
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=study")
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    with closing(socket.socket()) as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is still there"
+    assert not (tmp_path / "mlartifacts").exists()
+
+
+def _until(process: subprocess.Popen[str], word: str) -> str:
+    """What a process prints until the word."""
     assert process.stdout is not None
     text = ""
-    while "Ctrl-C" not in text:
+    while word not in text:
         line = process.stdout.readline()
-        assert line, text
+        assert line, f"ended with {process.wait()} after: {text}"
         text += line
-    base = text.split("http://127.0.0.1:")[1].split("/")[0]
-    assert "viewStateShareKey=goldfish-averages&compareRunsMode=CHART" in text
-    assert "viewStateShareKey=goldfish-runs&compareRunsMode=TABLE" in text
-    with closing(http.client.HTTPConnection("127.0.0.1", int(base), timeout=30)) as connection:
-        connection.request("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=study")
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-    process.send_signal(number)
-    assert process.wait(timeout=30) == 0
-    deadline = time.monotonic() + 10
-    with closing(socket.socket()) as probe:
-        while probe.connect_ex(("127.0.0.1", int(base))) == 0:
-            assert time.monotonic() < deadline, "the server is still there"
-    assert not (tmp_path / "mlartifacts").exists()
+    return text

@@ -124,8 +124,8 @@ def coverage(runs: pd.DataFrame) -> Coverage:
 
 
 def tasks(runs: pd.DataFrame) -> list[str]:
-    """The tasks, in the order in which the table has them."""
-    return list(dict.fromkeys(runs["task"]))
+    """The tasks, that of the shortest sequences first: their order does not depend on the order of the rows."""
+    return sorted(set(runs["task"]), key=lambda task: (min(lengths(runs, task)), task))
 
 
 def lengths(runs: pd.DataFrame, task: str) -> list[int]:
@@ -147,7 +147,7 @@ def scored(runs: pd.DataFrame, levels: pd.DataFrame | None = None) -> pd.DataFra
     `levels` is the whole table, where `runs` is a part of it that may not hold the chance level.
     """
     levels = runs if levels is None else levels
-    rows = runs[~runs["outcome"].isin(HOLES)].copy()
+    rows = runs[~runs["outcome"].isin(HOLES)].sort_values(KEYS)
     for task in tasks(rows):
         diverged = (rows["outcome"] == "diverged") & (rows["task"] == task)
         if not diverged.any():

@@ -86,7 +86,7 @@ def _points(runs: pd.DataFrame) -> pd.DataFrame:
     for name in (X, Y, X_END, Y_END):
         rows[name] = grid.column(rows, name)
     rows[[X_END, Y_END]] = rows[[X_END, Y_END]].fillna(0.0)
-    rows = rows[rows[X].notna() & rows[Y].notna()].sort_values(grid.KEYS)
+    rows = rows[rows[X].notna() & rows[Y].notna()]
     order = {cell: place for place, cell in enumerate(cell_order(rows["cell"]))}
     return rows.sort_values("cell", key=lambda cells: cells.map(order), kind="stable")
 

@@ -30,14 +30,14 @@ def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
     short = {name: kept.get(key) for name, key in _SHORT.items()}
     settings = [column for column in kept.columns if column not in (*_HEAD, *_INTERNAL, *names.COUNTS)]
     counts = [name for name in names.COUNTS if name not in _INTERNAL]
-    return kept.assign(**short)[[*_HEAD, *settings, *counts]]
+    return kept.assign(**short).reindex(columns=[*_HEAD, *settings, *counts])
 
 
 def newest(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per experiment and fingerprint: the newest result, or the newest failure where there is no result."""
     order = runs.assign(result=runs["outcome"].isin(names.FINISHED)).sort_values(["result", "started"], kind="stable")
     kept = order.drop_duplicates(["experiment_name", "fingerprint"], keep="last").drop(columns="result")
-    return kept.sort_values(["started", "run_id"], ignore_index=True)
+    return kept.sort_index().reset_index(drop=True)  # the order of Store.runs
 
 
 def curves_table(store: Store, runs: pd.DataFrame) -> pd.DataFrame:

@@ -66,10 +66,10 @@ def newest(rows: Iterable[RunRow]) -> dict[str, RunRow]:
 
 
 def runs_frame(runs: Iterable[Recorded]) -> pd.DataFrame:
-    """One row per run in the order in which they started: what it is, its flat configuration, its metrics by name."""
+    """One row per run, oldest first, the runs of a pack in a fixed order: identity, configuration, metrics."""
     import pandas as pd
 
-    ordered = sorted(runs, key=lambda run: (run.started, run.run_id))
+    ordered = sorted(runs, key=lambda run: (run.started, run.tags.get(names.ORDER, ""), run.run_id))
     parts = [(_head(run), names.typed(run.parameters), _scalars(run)) for run in ordered]
     settings = sorted({key for _, config, _ in parts for key in config}, key=_config_order)
     metrics = sorted({key for _, _, scalars in parts for key in scalars} - set(names.COUNTS))
