@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from goldfish.figures import accuracy_by_length, gradient_norm, horizons, style
+from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.selection import best_learning_rate
 from goldfish.figures.table import text
 
@@ -17,7 +18,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     figures = {
         "figure1_gradient_norm": gradient_norm.draw(runs, curves),
         "figure2_accuracy_by_length": accuracy_by_length.draw(runs),
-        "figure3_horizons": horizons.draw(runs),
+        "figure3_horizons": horizons.draw(across_lengths(runs)),
     }
     return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
 

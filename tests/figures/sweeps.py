@@ -56,6 +56,7 @@ def _run(task: str, arm: tuple[str, str], length: int, seed: int, noise: np.rand
         "seconds": 1.5,
         "steps": STEPS,
         "test/accuracy": accuracy,
+        "recall/lag": float(lag),
         "gradient/decay_rate_before": before * math.log(10),
         "gradient/decay_rate": after * math.log(10),
         "gradient/horizon_before": float(horizons[0]),

@@ -108,6 +108,18 @@ def test_a_moved_or_renamed_file_counts(file: Path, monkeypatch: pytest.MonkeyPa
     assert source_hash(CONFIG) != before
 
 
+def test_where_the_files_lie_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = []
+    for folders in (("a", "b"), ("b", "a")):  # another package's files, sorted by path in two orders
+        paths = [tmp_path / folder / f"{name}.py" for folder, name in zip(folders, ("one", "two"), strict=True)]
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"NAME = {path.stem!r}")
+        monkeypatch.setattr(source, "files", lambda config, paths=paths: sorted(paths))
+        hashes.append(source_hash(CONFIG))
+    assert hashes[0] == hashes[1]
+
+
 def names(**values: str) -> set[str]:
     return {path.relative_to(PACKAGE).as_posix() for path in source.files(resolve(values))}
 

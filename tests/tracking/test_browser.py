@@ -71,9 +71,8 @@ def _foreign(url: str, base: str) -> bool:
 
 def traces(page: Page, metric: str, count: int) -> list[dict[str, Any]]:
     """The curves that are drawn of a metric, once there are `count` of them."""
-    page.wait_for_function(
-        f"([metric, count]) => ({TRACES})().filter(t => t.metric == metric).length == count", arg=[metric, count]
-    )
+    there = f"([metric, count]) => ({TRACES})().filter(trace => trace.metric == metric).length == count"
+    page.wait_for_function(there, arg=[metric, count])
     return [trace for trace in page.evaluate(TRACES) if trace["metric"] == metric]
 
 
@@ -88,9 +87,11 @@ def test_the_link_opens_straight_into_curves_averaged_over_seeds(study: Store, b
     page.goto(views.link(base, study.experiments()["study"], views.AVERAGES))
     without_assistant(page)
     page.get_by_text("24 matching runs").wait_for()
-    rows = page.locator(".ag-center-cols-container .ag-row")
-    assert rows.count() == 12
-    assert all(text.startswith("Group: ") for text in rows.all_inner_texts())
+    groups = page.locator(".ag-row").filter(has_text="Group: ")
+    arms = [*("gru·chrono", "gru·pytorch", "lstm·chrono", "lstm·pytorch"), *("rnn·orthogonal", "rnn·pytorch")]
+    expected = [f"Group: {length}·{arm} recall" for arm in arms for length in (20, 80)]
+    shown = [[line for line in text.splitlines() if "Group: " in line] for text in groups.all_inner_texts()]
+    assert shown == [[name] for name in expected]
     for metric in ("gradient/log10_norm_by_lag_before", "gradient/log10_norm_by_lag", "recall/accuracy_by_length"):
         assert len(traces(page, metric, 12)) == 12
     drawn = {_key(trace["x"], trace["y"]) for trace in traces(page, "gradient/log10_norm_by_lag_before", 12)}
@@ -98,9 +99,11 @@ def test_the_link_opens_straight_into_curves_averaged_over_seeds(study: Store, b
     lines = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace path.js-line")
     assert lines.count() >= 12
     page.screenshot(path=tmp_path / "averages.png")
-    parallel = page.get_by_text("Parallel Coordinates")
-    parallel.scroll_into_view_if_needed()
-    page.locator(".parcoords, .parallel-coordinates, canvas").first.wait_for()
+    page.get_by_text("Settings, horizons and accuracy").scroll_into_view_if_needed()
+    page.get_by_text("Parallel Coordinates").wait_for()
+    page.locator(".parcoords canvas").first.wait_for()
+    for axis in ("length", "gradient/horizon_before", "recall/horizon", "test/accuracy"):
+        page.locator(".parcoords").get_by_text(axis, exact=True).wait_for()
     page.screenshot(path=tmp_path / "averages-below.png")
 
 
@@ -108,19 +111,8 @@ def test_the_second_view_shows_every_run_with_its_key_columns(study: Store, base
     page.goto(views.link(base, study.experiments()["study"], views.ALL_RUNS))
     page.get_by_text("24 matching runs").wait_for()
     headings = page.locator(".ag-header-cell")
-    shown = [
-        "goldfish.outcome",
-        "cell",
-        "init",
-        "task",
-        "length",
-        "seed",
-        "hidden",
-        "lr",
-        "test/accuracy",
-        "recall/horizon",
-    ]
-    for name in shown:
+    parameters = ("cell", "init", "task", "length", "seed", "hidden", "lr")
+    for name in ("goldfish.outcome", *parameters, "test/accuracy", "recall/horizon"):
         headings.get_by_text(name, exact=True).wait_for()
     first = page.locator(".ag-center-cols-container .ag-row[row-index='0']").inner_text().split("\n")
     assert [word for word in first if word][:8] == ["solved", "gru", "chrono", "recall", "20", "0", "32", "0.001"]
@@ -128,9 +120,7 @@ def test_the_second_view_shows_every_run_with_its_key_columns(study: Store, base
     page.screenshot(path=tmp_path / "runs.png")
 
 
-def test_two_runs_are_compared_in_one_chart_in_the_colour_of_their_cell(
-    study: Store, base: str, page: Page, tmp_path: Path
-):
+def test_two_runs_are_compared_in_the_colours_of_their_cells(study: Store, base: str, page: Page, tmp_path: Path):
     link = views.link(base, study.experiments()["study"], views.ALL_RUNS)
     page.goto(link.replace("compareRunsMode=TABLE", "compareRunsMode=CHART"))
     page.get_by_text("24 matching runs").wait_for()

@@ -1,7 +1,7 @@
 """The table that a sweep ends with, as text or Markdown: per task × cell × initialisation, mean ± interval over seeds.
 
-Four blocks per task: gradients at one length, and accuracy, recall horizon and time-to-solve by length. Where several
-learning rates were tried, the rows to show are selected beforehand, on validation.
+Four blocks per task: decay and horizons; accuracy, each model's own recall horizon and time-to-solve by length.
+Where several learning rates were tried, the rows to show are selected beforehand, on validation.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from functools import partial
 
 import pandas as pd
 
-from goldfish.figures import grid
+from goldfish.figures import grid, recall_horizon
+from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.statistics import Interval, mean_interval, median_time
 
 BLOCKS = ("gradients", "accuracy", "recall", "steps")
 NOTHING = "–"
 _TITLES = {
-    "gradients": "{task}: gradients at length {length} before and after training; outcomes of the runs of all lengths",
+    "gradients": "{task}: gradients at length {length}, before and after training; recall and outcomes over all lengths",
     "accuracy": "{task}: test accuracy by length, and runs solved",
-    "recall": "{task}: recall horizon in steps, by the length trained on",
+    "recall": "{task}: recall horizon inside one model, by the length it was trained on",
     "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget where fewer than half did)",
 }
 Row = list[str]
 Cell = Callable[[pd.DataFrame], str]
 
 
-def text(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS[:3], lengths: Mapping[str, int] | None = None) -> str:
+def text(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS[:2], lengths: Mapping[str, int] | None = None) -> str:
     """The blocks as aligned text, n and the holes of the grid last; `lengths[task]` is that of the gradients.
 
     Raises ConfigError when the table has two runs of one place.
@@ -86,12 +87,14 @@ def _columns(runs: pd.DataFrame, task: str, block: str, length: int) -> dict[str
     """The columns of a block: a heading, and what it writes of one arm's rows."""
     if block == "gradients":
         at, planned = partial(_at, runs, length), _planned(runs, task)
+        reach = across_lengths(runs[runs["task"] == task])
         return {
             "params": _parameters,
             "decay before": at(_metric("gradient/decay_rate_before", ".3f")),
             "decay after": at(_metric("gradient/decay_rate", ".3f")),
             "horizon before": at(_metric("gradient/horizon_before", ".1f", "gradient/horizon_reached_end_before")),
             "horizon after": at(_metric("gradient/horizon", ".1f", "gradient/horizon_reached_end")),
+            "recall horizon": partial(_reach, reach),
             "solved": lambda arm: f"{_count(arm, 'solved')}/{planned}",
             "diverged": lambda arm: str(_count(arm, "diverged")),
             "failed": lambda arm: str(_count(arm, "failed")),
@@ -127,6 +130,12 @@ def _metric(name: str, digits: str, reached_end: str | None = None) -> Cell:
         return ("≥" if bound else "") + _interval(found, digits) + some
 
     return written
+
+
+def _reach(reach: pd.DataFrame, arm: pd.DataFrame) -> str:
+    """The arm's recall horizon over the networks trained at each length."""
+    rows = reach[(reach["cell"] == arm["cell"].iloc[0]) & (reach["init"] == arm["init"].iloc[0])]
+    return _metric(recall_horizon.HORIZON, ".1f", recall_horizon.REACHED)(rows[~rows["outcome"].isin(grid.HOLES)])
 
 
 def _accuracy(rows: pd.DataFrame) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from goldfish.config import Config
-from goldfish.sweep.fingerprint import canonical, identity
 from goldfish.sweep.worker import describe
 from goldfish.training.outcome import Outcome
 
@@ -124,19 +121,8 @@ class Recorder:
                 fingerprint=entry.fingerprint,
                 source_hash=entry.source_hash,
                 provenance=provenance,
-                dataset=dataset(entry.outcome.config),
+                dataset=entry.outcome.dataset or None,
             )
         except Exception as error:
             return describe(error)
         return None
-
-
-def dataset(config: Config) -> dict[str, str]:
-    """A run's evaluation data: fixed by the task's arguments, and by the content of its real data."""
-    task = identity(config)["task"]
-    return {
-        "name": f"{task['name']} length={task['length']}",
-        "digest": hashlib.sha256(canonical(task).encode()).hexdigest()[:36],
-        "source": canonical(config["task"]),
-        "profile": canonical({"sequences": config["trainer"]["evaluation_size"]}),
-    }

@@ -13,7 +13,7 @@ from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.progress import Progress
 from goldfish.sweep.record import Entry, Recorder, Store
 from goldfish.sweep.report import Report, names
-from goldfish.sweep.source import source_hash
+from goldfish.sweep.source import CHOSEN, source_hash
 from goldfish.sweep.worker import TRAINER
 
 Rerun = Literal["missing", "stale", "all"]
@@ -68,7 +68,7 @@ class _Sweep:
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         self.keys = {index: key for key, index in first.items()}
         self.todo = sorted(self.keys)
-        self.sources = {index: source_hash(configs[index]) for index in self.todo}
+        self.sources = _sources(configs)
         duplicates = len(configs) - len(self.todo)
         self.report = Report(len(configs), tuple(fingerprint for _, fingerprint in keys), duplicates=duplicates)
 
@@ -94,6 +94,13 @@ class _Sweep:
         """What is recorded of a run."""
         experiment, digest = self.keys[index]
         return Entry(event.outcome, experiment, digest, self.sources[index])
+
+
+def _sources(configs: Sequence[Config]) -> list[str]:
+    """The source hash of every run, found once for each choice of things."""
+    choices = [tuple(config[group]["name"] for group in CHOSEN) for config in configs]
+    found = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
+    return [found[choice] for choice in choices]
 
 
 def _train(sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: int, trainer: str, stream: TextIO) -> None:

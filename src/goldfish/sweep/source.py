@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from goldfish import registry
@@ -35,7 +35,7 @@ def files(config: Config) -> list[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in _parsed(path)[1] if (file := _file(name)) is not None]
+            waiting += _parsed(path)[1]
     return sorted(found)
 
 
@@ -48,16 +48,16 @@ def _file(module: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+def _parsed(path: Path) -> tuple[str, tuple[Path, ...]]:
     state = path.stat()
     return _parse(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=1024)
-def _parse(path: Path, modified: int, size: int) -> tuple[str, tuple[str, ...]]:
-    """The digest of a file's code, and the modules it may import; its time and size only serve as the cache's key."""
+def _parse(path: Path, modified: int, size: int) -> tuple[str, tuple[Path, ...]]:
+    """The digest of a file's code, and the files it imports; its time and size only serve as the cache's key."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = _imported(tree)
+    imported = tuple(file for name in _imported(tree) if (file := _file(name)) is not None)
     return hashlib.sha256(ast.unparse(_Bare().visit(tree)).encode()).hexdigest(), imported
 
 
@@ -88,6 +88,7 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+@cache
 def _label(path: Path) -> str:
     """A file's name wherever the package is installed; another package's file goes by its bare name."""
     return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name

@@ -21,7 +21,7 @@ from typing import Any
 from goldfish.config import Config
 from goldfish.training.outcome import Outcome, Point
 
-TRAINER = "goldfish.training.train:train_pack"
+TRAINER = "goldfish.sweep.described:train_pack"
 # One thread per pack; MKL's result must not depend on memory alignment. Both are read when torch is loaded.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AVX2,STRICT"}
 INTERVAL = 0.2  # seconds between two messages about progress

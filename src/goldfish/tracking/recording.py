@@ -133,7 +133,10 @@ def write_artifacts(outcome: Outcome, folder: Path) -> None:
         columns = zip(*outcome.curves, strict=True)
         table = pyarrow.table(dict(zip(("quantity", "phase", "x", "value"), map(list, columns), strict=True)))
         pyarrow.parquet.write_table(table, folder / "curves.parquet")
-    if outcome.state_dict:
+    saved = outcome.state_dict.get("weights.pt")
+    if isinstance(saved, bytes):  # a worker of a sweep saved them: its parent imports no torch
+        (folder / "weights.pt").write_bytes(saved)
+    elif outcome.state_dict:
         import torch
 
         torch.save(outcome.state_dict, folder / "weights.pt")
