@@ -9,18 +9,20 @@ import pandas as pd
 from goldfish.figures import accuracy_by_length, gradient_norm, horizons, style
 from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.selection import best_learning_rate
-from goldfish.figures.table import text
+from goldfish.figures.table import markdown, text
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
-    """Draw the three figures into `out`, each as PDF and PNG; returns the files written."""
+    """Draw the three figures into `out`, each as PDF and PNG, and write the table; returns the files written."""
     runs = best_learning_rate(runs)
+    written = out / "table.md"
+    written.write_text(f"`goldfish reproduce forgetting`\n\n{markdown(runs)}", encoding="utf-8")
     figures = {
         "figure1_gradient_norm": gradient_norm.draw(runs, curves),
         "figure2_accuracy_by_length": accuracy_by_length.draw(runs),
         "figure3_horizons": horizons.draw(across_lengths(runs)),
     }
-    return [path for name, figure in figures.items() for path in style.save(figure, out / name)]
+    return [written] + [path for name, figure in figures.items() for path in style.save(figure, out / name)]
 
 
 def table(runs: pd.DataFrame) -> str:

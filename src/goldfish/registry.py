@@ -1,7 +1,8 @@
 """What there is to choose from: cells, initialisations, tasks and optimisers, one file each, and other packages' own.
 
 Another package adds things through the entry-point group `goldfish`: the entry's name is `<group>.<name>`, such as
-`cell.mgu`, and its value is the module that holds the function or class of that name.
+`cell.mgu`, and its value is the module that holds the function or class of that name. Probes come the same way,
+`probe.<name>`; there is nothing to choose about them, every one that is installed is measured.
 """
 
 from __future__ import annotations
@@ -27,11 +28,18 @@ def modules(group: str) -> dict[str, str]:
     folder = GROUPS[group]
     paths = sorted((_HERE / folder).glob("*.py"))
     found = {path.stem: f"goldfish.{folder}.{path.stem}" for path in paths if path.stem not in ("__init__", "base")}
-    for entry in importlib.metadata.entry_points(group="goldfish"):
-        kind, _, name = entry.name.partition(".")
-        if kind == group:
-            found.setdefault(name, entry.value)
-    return found
+    return _installed(group) | found
+
+
+def _installed(group: str) -> dict[str, str]:
+    """name → module of what other packages add to a group."""
+    entries = importlib.metadata.entry_points(group="goldfish")
+    return {entry.name.partition(".")[2]: entry.value for entry in entries if entry.name.startswith(f"{group}.")}
+
+
+def probes() -> dict[str, Any]:
+    """name → function of every probe that other packages add."""
+    return {name: getattr(importlib.import_module(module), name) for name, module in _installed("probe").items()}
 
 
 def names(group: str) -> list[str]:

@@ -90,7 +90,7 @@ def test_a_sweep_ends_with_tables_figures_and_the_way_to_the_ui(first: tuple[Pat
     assert sorted(content(out)) == ["accuracy.png", "curves.parquet", "manifest.json", "runs.csv"]
     assert told.startswith("3 runs: trained 3 ")
     assert "recall: test accuracy by length" in told
-    assert f"Figure: {Path('outputs/study/smoke/accuracy.png')}" in told
+    assert f"Written: {Path('outputs/study/smoke/accuracy.png')}" in told
     assert "MLflow UI: goldfish ui study" in told
 
 

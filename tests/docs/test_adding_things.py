@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -52,6 +53,18 @@ def test_a_page_adds_a_thing_that_trains(tmp_path: Path, page: str, entry: str, 
     assert "1 " in run(tmp_path, "status").stdout
     bounds = run(tmp_path, "train", *overrides[:-1], f"{entry.partition('.')[0]}.nonsense=1")
     assert bounds.returncode == 2
+
+
+def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
+    ((name, text),) = blocks("measuring.md").items()
+    install(tmp_path, "probe.spectral_radius", Path(name).stem, text)
+    done = run(tmp_path, "train", "cell=rnn", "init=identity", "init.scale=0.5", *QUICK)
+    assert done.returncode == 0, done.stderr
+    run(tmp_path, "export", "--to", "runs.csv")
+    header, row = csv.reader((tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines())
+    recorded = dict(zip(header, row, strict=True))
+    assert float(recorded["spectral_radius/first_gate_before"]) == pytest.approx(0.5, rel=1e-6)
+    assert float(recorded["spectral_radius/first_gate"]) > 0
 
 
 def test_a_page_adds_an_experiment_that_is_reproduced(tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def test_two_runs_are_compared_in_the_colours_of_their_cells(study: Store, base:
     page.goto(link.replace("compareRunsMode=TABLE", "compareRunsMode=CHART"))
     page.get_by_text("24 matching runs").wait_for()
     search = page.get_by_placeholder("metrics.rmse < 1")
-    search.fill('params.init = "pytorch" and params.length = "80" and params.seed = "0" and params.cell != "gru"')
+    search.fill('params.init = "pytorch" and params.length = "80" and params.seed = "0" and params.cell != "lstm"')
     search.press("Enter")
     page.get_by_text("2 matching runs").wait_for()
     found = traces(page, "gradient/log10_norm_by_lag_before", 2)
-    assert {trace["colour"] for trace in found} == {"#D55E00", "#0072B2"}
+    assert {trace["colour"] for trace in found} == {"#D55E00", "#009E73"}
     assert {len(trace["x"]) for trace in found} == {81}
     page.screenshot(path=tmp_path / "compare.png")
 

@@ -111,8 +111,3 @@ def test_an_older_database_is_migrated(store: Store, monkeypatch: pytest.MonkeyP
     assert store.path is not None
     migrations._upgrade(store.uri, store.path)
     assert [str(engine.url) for engine in upgraded] == [store.uri]
-
-
-def test_a_password_is_not_shown():
-    assert migrations.without_password("postgresql://me:secret@db/runs") == "postgresql://me:…@db/runs"
-    assert migrations.without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"

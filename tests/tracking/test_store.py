@@ -18,7 +18,7 @@ from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 from goldfish.errors import ConfigError
 from goldfish.tracking import names
 from goldfish.tracking.client import ClientReader
-from goldfish.tracking.store import Store
+from goldfish.tracking.store import Store, without_password
 from goldfish.training.outcome import Point, Verdict
 
 FRAME = ["fingerprint", "quantity", "phase", "x", "value"]
@@ -286,6 +286,26 @@ def test_a_uri_that_keeps_no_runs_is_refused_in_one_line(uri: str):
     with pytest.raises(ConfigError, match=r"^MLFLOW_TRACKING_URI=.*expected sqlite:///") as caught:
         Store(uri)
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_told_at_once():
+    with pytest.raises(
+        ConfigError, match=r"^MLFLOW_TRACKING_URI=http://me:…@127.0.0.1:9/: this server does not answer"
+    ):
+        Store("http://me:secret@127.0.0.1:9/").exists()
+
+
+def test_a_password_is_not_shown():
+    assert without_password("postgresql://me:secret@db/runs") == "postgresql://me:…@db/runs"
+    assert without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
+
+
+def test_recording_creates_the_store_that_nobody_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    prepared = []
+    monkeypatch.setattr(Store, "prepare", lambda self: prepared.append(self.path))
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert store.client is not None
+    assert prepared == [tmp_path / "mlflow.db"]
 
 
 def test_a_finished_sweep_answers_without_importing_mlflow_or_torch(store: Store):

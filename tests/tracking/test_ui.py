@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.tracking.outcomes import make_outcome, record
 
@@ -28,6 +29,7 @@ def test_the_link_opens_the_first_view(store: Store):
 
 def test_the_link_into_a_server_elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch):
     remote = Store("http://tracking.example:5000/")
+    monkeypatch.setattr(Store, "exists", lambda self: True)
     monkeypatch.setattr(Store, "experiments", lambda self: {"study": "7"})
     assert ui.deep_link(remote, "study").startswith("http://tracking.example:5000/#/experiments/7/runs?")
 
@@ -39,6 +41,12 @@ def test_a_taken_port_is_passed_over():
         port = taken.getsockname()[1]
         found = ui.free_port(port)
         assert port < found <= port + 100
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 99999])
+def test_a_port_that_is_none_is_refused(port: int):
+    with pytest.raises(ConfigError, match=f"--port={port}: no free port from there on; expected one from 1 to 65535"):
+        ui.free_port(port)
 
 
 def test_without_a_store_or_experiment_nothing_starts(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -86,6 +94,11 @@ def test_it_serves_the_right_store_and_stops_with_all_its_processes(store: Store
             connection.request("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=study")
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
+        remote = Store(f"http://127.0.0.1:{port}")
+        record(remote, make_outcome(seed=1), dataset={"name": "recall", "digest": "d", "source": "synthetic"})
+        pd.testing.assert_frame_equal(remote.runs(), store.runs())
+        pd.testing.assert_frame_equal(remote.curves(), store.curves())
+        assert len(remote.finished("study")) == 2
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     with closing(socket.socket()) as probe:

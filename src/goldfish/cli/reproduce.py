@@ -102,5 +102,5 @@ def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]
     files, table = results.draw(experiment, runs, curves, results.output(experiment, scale))
     print(f"\n{table}\n")
     for file in files:
-        print(f"Figure: {file}")
+        print(f"Written: {file}")
     return runs, files

@@ -19,7 +19,7 @@ from goldfish.figures.statistics import Interval, mean_interval, median_time
 BLOCKS = ("gradients", "accuracy", "recall", "steps")
 NOTHING = "–"
 _TITLES = {
-    "gradients": "{task}: gradients at length {length}, before and after training; recall and outcomes over all lengths",
+    "gradients": "{task}: gradients at length {length} before and after training; recall, outcomes of all lengths",
     "accuracy": "{task}: test accuracy by length, and runs solved",
     "recall": "{task}: recall horizon inside one model, by the length it was trained on",
     "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget where fewer than half did)",

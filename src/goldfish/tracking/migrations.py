@@ -45,6 +45,8 @@ def _open(uri: str, artifacts: Path) -> sqlalchemy.Engine:
     from mlflow.exceptions import MlflowException
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    from goldfish.tracking.store import without_password
+
     try:
         return SqlAlchemyStore(uri, artifacts.as_uri()).engine
     except MlflowException as error:
@@ -90,8 +92,3 @@ def follow(path: Path, artifacts: Path) -> None:
 
 def _local(place: str) -> Path:
     return Path(unquote(urlsplit(place).path)) if place.startswith("file:") else Path(place)
-
-
-def without_password(uri: str) -> str:
-    """A database URI that may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", uri)

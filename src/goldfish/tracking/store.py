@@ -51,19 +51,30 @@ class Store:
         self.artifacts = None if self.remote else (self.path.parent if self.path else root) / "mlruns"
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
+        self._answered = not self.uri.startswith(("http://", "https://"))
 
     @property
     def client(self) -> MlflowClient:
-        """MLflow's client; the first call imports MLflow."""
+        """MLflow's client; the first call imports MLflow, and creates a store that is not there."""
         if self._client is None:
             from goldfish.tracking.client import connect
 
+            if not self.exists():
+                self.prepare()
             self._client = connect(self.uri)
         return self._client
 
     def exists(self) -> bool:
-        """True when there is a store to look into. A server is taken to be there."""
-        return SqliteReader(self.path).exists() if self.path is not None else True
+        """True when there is a store to look into.
+
+        A database that is no file is taken to be there, and so is a server that answers; else ConfigError is raised.
+        """
+        if self.path is not None:
+            return SqliteReader(self.path).exists()
+        if not self._answered:
+            _ask(self.uri)
+            self._answered = True
+        return True
 
     def prepare(self) -> None:
         """Create the store, or bring its tables up to date, once, whoever else tries at the same time."""
@@ -199,3 +210,23 @@ def _checked(uri: str) -> str:
     if re.fullmatch(r"sqlite(\+\w+)?:/*(:memory:)?", uri):
         raise ConfigError(f"{URI}={uri}: names no file; expected {_EXPECTED}")
     return uri
+
+
+def _ask(uri: str) -> None:
+    """Raise ConfigError, at once and in one line, when a tracking server does not answer: MLflow tries for minutes."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()  # an answer, such as "log in first"
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ConfigError(f"{URI}={without_password(uri)}: this server does not answer ({reason})") from error
+
+
+def without_password(uri: str) -> str:
+    """A URI that may be shown."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", uri)

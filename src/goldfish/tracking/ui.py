@@ -118,8 +118,8 @@ def _stoppable() -> Iterator[None]:
 
 
 def free_port(wanted: int) -> int:
-    """The first free port of this machine from `wanted` on. Raises ConfigError when a hundred are taken."""
-    for port in range(wanted, min(wanted + 100, 65536)):
+    """The first free port of this machine from `wanted` on. Raises ConfigError when none of a hundred is."""
+    for port in range(wanted if wanted > 0 else 65536, min(wanted + 100, 65536)):
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):

@@ -131,7 +131,7 @@ def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "selectedColumns": _COLUMNS,
         "columnOrder": [_RUN_NAME, _CREATED, *_COLUMNS],
-        "columnWidths": {_RUN_NAME: 280, _CREATED: 130} | {column: _width(column) for column in _COLUMNS},
+        "columnWidths": {_RUN_NAME: 270, _CREATED: 125} | {column: _width(column) for column in _COLUMNS},
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
@@ -143,7 +143,8 @@ def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
 def _width(column: str) -> int:
     """Pixels that a column's heading takes, and the numbers or words below it."""
     kind, _, name = column.partition(".")
-    return max({"params": 60, "tags": 90, "metrics": 110}[kind], 24 + 7 * len(name.strip("`")))
+    least = {"params": 60, "params.`init`": 95, "params.`task`": 95, "tags": 90, "metrics": 110}
+    return max(least.get(column, least[kind]), 24 + 7 * len(name.strip("`")))
 
 
 def _envelope(key: str, state: Mapping[str, Any], tags: Mapping[str, str]) -> str:

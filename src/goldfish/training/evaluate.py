@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from goldfish import registry
 from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow
 from goldfish.probes.recall import accuracy_by_lag, recall_horizon
 from goldfish.training.data import PackData, place
@@ -49,6 +50,24 @@ def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> lis
         _summarise({name: norm[replica] for name, norm in norms.items()}, phase)
         for replica in range(len(module.configs))
     ]
+
+
+def measure_probes(module: PackModule, data: PackData, phase: str) -> list[Measured]:
+    """What other packages' probes say of every replica on the probe batch: metrics `<probe>/<name>`.
+
+    A probe is a function (model, batch) → {name: (R,)}; the batch has a replica axis.
+    """
+    found = [Measured({}, []) for _ in module.configs]
+    installed = registry.probes()
+    if not installed:
+        return found
+    batch = place(module.task.evaluation("probe", module.task.length, PROBE_SIZE), data.on, data.dtype)
+    model = module.materialised()
+    for probe, function in installed.items():
+        for name, values in function(model, module.spread(batch)).items():
+            for measured, value in zip(found, values.tolist(), strict=True):
+                measured.metrics[f"{probe}/{name}{_SUFFIX[phase]}"] = value
+    return found
 
 
 def _summarise(norms: dict[str, Tensor], phase: str) -> Measured:

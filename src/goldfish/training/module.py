@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,14 @@ class PackModule(pl.LightningModule):
             flat.requires_grad_()
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def materialised(self) -> ManyToOne | ManyToMany:
+        """A copy of the network that holds the current weights as parameters of its own."""
+        model = copy.deepcopy(self.model)
+        for name, value in self.weights(detached=True).items():
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, nn.Parameter(value.detach().clone()))
+        return model
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(R, n, T, D) → the readout's outputs."""

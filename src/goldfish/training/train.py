@@ -16,7 +16,7 @@ from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
 from goldfish.training.data import PackData
-from goldfish.training.evaluate import Measured, measure_gradient_flow, measure_recall
+from goldfish.training.evaluate import Measured, measure_gradient_flow, measure_probes, measure_recall
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
 from goldfish.training.pack import pack_key
@@ -89,10 +89,10 @@ class _Probe(pl.Callback):
 
     def measure(self, module: PackModule, phase: str) -> None:
         """Measure every replica."""
-        found = measure_gradient_flow(module, self.data, phase)
-        self.measured = self.measured or [[] for _ in found]
-        for row, measured in zip(self.measured, found, strict=True):
-            row.append(measured)
+        found = measure_gradient_flow(module, self.data, phase), measure_probes(module, self.data, phase)
+        self.measured = self.measured or [[] for _ in module.configs]
+        for row, *measured in zip(self.measured, *found, strict=True):
+            row.extend(measured)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """Halfway."""
