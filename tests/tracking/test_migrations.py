@@ -22,14 +22,18 @@ from goldfish.tracking.store import Store
 @pytest.mark.slow
 def test_four_processes_preparing_one_fresh_store(tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path\n"
+        "import sys, time; from pathlib import Path\n"
         "from goldfish.tracking.store import Store\n"
         "from tests.tracking.outcomes import make_outcome, record\n"
+        "import mlflow.store.tracking.sqlalchemy_store\n"
+        "Path(f'ready/{sys.argv[1]}').touch()\n"
+        "while len(list(Path('ready').iterdir())) < 4: time.sleep(0.01)\n"
         "store = Store(root=Path('.')); store.prepare(); record(store, make_outcome(seed=int(sys.argv[1])))"
     )
+    (tmp_path / "ready").mkdir()  # so that all four come to it at the same moment
     root = Path(__file__).parents[2]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = str(root)
+    environment["PYTHONPATH"] = os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(seed)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
         for seed in range(4)
@@ -41,7 +45,7 @@ def test_four_processes_preparing_one_fresh_store(tmp_path: Path):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     assert set(store.finished("study")) == {fingerprint_of(make_outcome(seed=seed)) for seed in range(4)}
     assert set(store.experiments()) == {"study", "Default"}
-    assert {entry.name for entry in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlruns"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlruns", "ready"}
 
 
 def test_preparing_again_changes_nothing(store: Store):

@@ -160,6 +160,7 @@ def test_recording_that_fails_in_the_middle_leaves_no_result(
     def fail(self, run_id, *arguments, **named):
         if broken == "set_terminated" and arguments[:1] == ("FAILED",):
             return whole(self, run_id, *arguments, **named)
+        assert self.get_run(run_id).info.status == "RUNNING"  # what a kill at this moment would leave
         raise OSError("disk full")
 
     data = {"name": "recall", "digest": "d", "source": "synthetic"}

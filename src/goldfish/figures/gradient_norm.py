@@ -99,8 +99,9 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
 
 
 def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str], phases: int) -> None:
-    """Shared limits, ticks as powers of ten, labels and one legend per cell."""
-    style.share(axes)
+    """Limits shared by each cell's panels, ticks as powers of ten, labels and one legend per cell."""
+    for row in range(len(axes)):  # cells differ by a hundred orders of magnitude
+        style.share(axes[row : row + 1])
     for ax in axes.flat:
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:.0f}}}$")
@@ -122,7 +123,7 @@ def _note(
     zero = norms[norms["phase"].isin(phases) & np.isneginf(norms["value"])]
     parts = [
         "Thin: every seed (median over the probe batch); thick: mean over seeds of log10 norm."
-        " s is the hidden state, for the LSTM hidden and cell state together."
+        " s is the hidden state, for the LSTM hidden and cell state together. Each cell has its own scale."
     ]
     if len(zero):
         parts.append(
