@@ -218,6 +218,13 @@ def test_artifacts_hold_configuration_curves_and_weights(store: Store, tmp_path:
     )
 
 
+def test_weights_that_a_worker_saved_are_stored_as_they_are(store: Store, tmp_path: Path):
+    outcome = make_outcome()
+    outcome.state_dict = {"weights.pt": b"saved elsewhere"}
+    run_id = record(store, outcome)
+    assert (tmp_path / "mlruns" / "study" / run_id / "artifacts" / "weights.pt").read_bytes() == b"saved elsewhere"
+
+
 def test_the_dataset_is_an_input_of_the_run(store: Store):
     schema = '{"inputs": "int64"}'
     data = {"name": "recall", "digest": "0123abcd", "source": "synthetic", "schema": schema, "profile": '{"n": 256}'}
