@@ -19,7 +19,7 @@ from goldfish.figures import load
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 ROOT = Path(__file__).parents[2]
 FORGETTING = ROOT / "experiments" / "forgetting"
-FILES = [
+FILES = ["table.md"] + [
     f"figure{number}_{name}.{kind}"
     for number, name in ((1, "gradient_norm"), (2, "accuracy_by_length"), (3, "horizons"))
     for kind in ("pdf", "png")
