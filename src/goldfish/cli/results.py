@@ -40,7 +40,7 @@ def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     order = curves.assign(place=curves["fingerprint"].map(place))
     curves = order.sort_values(["place", "quantity", "phase", "x"], kind="stable").drop(columns="place")
     runs.to_csv(out / RUNS, index=False)
-    curves.to_parquet(out / CURVES, index=False)
+    curves.to_parquet(out / CURVES, index=False, compression="zstd")
 
 
 def find(experiment: Experiment, scale: str) -> Path:
