@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,16 @@ def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
     recorded = dict(zip(header, row, strict=True))
     assert float(recorded["spectral_radius/first_gate_before"]) == pytest.approx(0.5, rel=1e-6)
     assert float(recorded["spectral_radius/first_gate"]) > 0
+
+
+def test_the_readmes_notebook_runs() -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), found)
+    assert found["flow"].log2_norm["h"].shape == (4, 1, 16, 1000)
+    assert found["flow"].log2_norm["h"].isfinite().all()
+    assert len(found["outcomes"]) == 4
 
 
 def test_a_page_adds_an_experiment_that_is_reproduced(tmp_path: Path) -> None:
