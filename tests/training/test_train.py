@@ -70,6 +70,9 @@ def test_a_diverging_replica_stops_and_leaves_the_others_unharmed(small: Callabl
     outcomes = train_pack(configs)
     assert [outcome.verdict for outcome in outcomes] == ["unsolved", "diverged", "unsolved"]
     assert "non-finite at step" in outcomes[1].reason
+    stopped = int(outcomes[1].reason.split()[-1])
+    assert 1 < stopped < 40
+    assert all(value.isfinite().all() for value in outcomes[1].state_dict.values())  # its last weights
     (alone,) = train_pack([configs[2]])
     assert all(torch.equal(alone.state_dict[name], outcomes[2].state_dict[name]) for name in alone.state_dict)
 
@@ -110,6 +113,28 @@ def test_fixed_training_data_is_seen_once_an_epoch(small: Callable[..., Config])
     assert len(set(rows(epochs[0], 0))) == 12
     assert rows(epochs[0], 0) != rows(epochs[1], 0)
     assert set(rows(epochs[0], 0)).isdisjoint(rows(epochs[0], 1))
+
+
+def test_every_seed_has_a_stream_of_its_own(small: Callable[..., Config]) -> None:
+    configs = [small(batch=4, seed=seed, task={"name": "recall", "length": 40}) for seed in (0, 1)]
+    batch = next(iter(TrainingStream(task_of(configs[0]), configs, CPU, torch.float32)))
+    assert not torch.equal(batch.inputs[0], batch.inputs[1])
+    alone = next(iter(TrainingStream(task_of(configs[0]), configs[1:], CPU, torch.float32)))
+    assert torch.equal(batch.inputs[1], alone.inputs[0])
+
+
+def test_time_to_solve_is_the_first_validation_that_meets_the_criterion(small: Callable[..., Config]) -> None:
+    trainer = {"validate_every": 2, "evaluation_size": 64}
+    task = {"name": "recall", "length": 2, "symbols": 3}
+    (outcome,) = train([small("gru", hidden=16, steps=40, batch=16, task=task, trainer=trainer)])
+    met = [p.x for p in outcome.curves if p.quantity == "val/accuracy" and p.value >= 0.99]
+    assert outcome.verdict == "solved"
+    assert outcome.metrics["time_to_solve"] == met[0] > 2
+    assert outcome.metrics["time_to_solve/censored"] == 0
+    (unsolved,) = train([small("gru", steps=4)])
+    assert unsolved.verdict == "unsolved"
+    assert "time_to_solve" not in unsolved.metrics
+    assert unsolved.metrics["time_to_solve/censored"] == 1
 
 
 def test_online_data_never_repeats(small: Callable[..., Config]) -> None:
