@@ -18,7 +18,16 @@ from PIL import Image
 from pyarrow import parquet
 
 from goldfish import registry
-from goldfish.data import content_hash, digits_file, evaluation_table, grey_images, load, parquet_files
+from goldfish.config import resolve
+from goldfish.data import (
+    content_hash,
+    describe_test_set,
+    digits_file,
+    evaluation_table,
+    grey_images,
+    load,
+    parquet_files,
+)
 from goldfish.errors import ConfigError
 
 ASK = """
@@ -178,3 +187,16 @@ def test_evaluation_sets_as_tables(name: str):
         assert np.array_equal(
             np.array(table[column][:], dtype=getattr(batch, column).numpy().dtype), getattr(batch, column)
         )
+
+
+def test_the_test_set_is_described_by_its_content():
+    recall = {"task": {"name": "recall", "length": 7}, "trainer": {"evaluation_size": 12}}
+    described = describe_test_set(resolve(recall))
+    assert described == describe_test_set(resolve(recall | {"seed": 5, "cell": "gru"}))  # the same for every run
+    assert (
+        described["digest"] != describe_test_set(resolve(recall | {"task": {"name": "recall", "length": 8}}))["digest"]
+    )
+    assert json.loads(described["profile"]) == {"num_rows": 12}
+    assert set(json.loads(described["schema"])) == {"inputs", "targets", "mask", "lag"}
+    assert (described["source"], described["name"]) == ("synthetic", "recall length 7 test")
+    assert describe_test_set(resolve({"task": "digits"}))["source"] == "sklearn-digits"

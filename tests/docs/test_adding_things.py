@@ -82,10 +82,14 @@ def test_a_page_adds_an_experiment_that_is_reproduced(tmp_path: Path) -> None:
     for name, text in blocks("adding_an_experiment.md").items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
+    with (tmp_path / "experiments" / "short_recall" / "experiment.yaml").open("a", encoding="utf-8") as file:
+        file.write('solved: {val/loss: "< 100"}\n')  # which every run meets at its first validation
     done = run(tmp_path, "reproduce", "short_recall", "--scale", "smoke")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "outputs" / "short_recall" / "smoke"
     assert {"runs.csv", "curves.parquet", "manifest.json", "accuracy.pdf", "accuracy.png"} <= {
         path.name for path in out.iterdir()
     }
-    assert len((out / "runs.csv").read_text(encoding="utf-8").splitlines()) == 1 + 16
+    rows = list(csv.DictReader((out / "runs.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 16
+    assert {(row["outcome"], float(row["time_to_solve"])) for row in rows} == {("solved", 4.0)}

@@ -157,3 +157,12 @@ def test_the_headline_sweep(composer: Composer) -> None:
     assert len(seeds) >= 4
     for task, points in lengths.items():
         assert by_task[task] == len(arms(configs)) * len(points) * len(seeds)
+
+
+def test_a_criterion_of_its_own(study: Path) -> None:
+    assert experiment.read("study").solved == {}
+    study.write_text(STUDY + 'solved: {val/loss: "< 0.04"}\n')
+    assert experiment.read("study").solved == {"val/loss": "< 0.04"}
+    study.write_text(STUDY + "solved: {val/loss: small}\n")
+    with pytest.raises(ConfigError, match=r"solved\.val/loss=small: expected a condition"):
+        experiment.read("study")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from goldfish.config import resolve
+from goldfish.data import describe_test_set
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.tracking.store import Store
 from goldfish.training.train import train
@@ -50,6 +51,7 @@ def test_what_is_recorded_is_what_was_trained(tmp_path: Path, monkeypatch: pytes
     runs = store.runs("goldfish").set_index("fingerprint")
     assert len(runs) == 4
     assert set(runs["sweep"]) == {"study"}
+    described = describe_test_set(configs()[0])
     for config in configs():
         (alone,) = train([config])  # in this process, in a pack of its own: the same to the last bit
         row = runs.loc[fingerprint(config)]
@@ -57,6 +59,10 @@ def test_what_is_recorded_is_what_was_trained(tmp_path: Path, monkeypatch: pytes
         assert row["packed"] == 4
         for name in ("test/loss", "val/loss", "gradient/decay_rate", "gradient/decay_rate_before"):
             assert row[name] == alone.metrics[name]
+        inputs = store.client.get_run(row["run_id"]).inputs
+        assert inputs is not None
+        (used,) = inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == (described["name"], described["digest"])
         artifact = next((tmp_path / "mlruns").rglob(f"{row['run_id']}/artifacts/weights.pt"))
         weights = torch.load(artifact, weights_only=True)
         assert weights.keys() == alone.state_dict.keys()

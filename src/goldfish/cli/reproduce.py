@@ -45,6 +45,7 @@ def _reproduce(
     rerun: Rerun,
     update_results: bool,
 ) -> int:
+    from goldfish.figures.criterion import judge
     from goldfish.sweep.launch import failures
     from goldfish.sweep.run import run_sweep
 
@@ -54,6 +55,7 @@ def _reproduce(
         print(f"goldfish: {line}", file=sys.stderr)
     out = results.output(experiment, scale)
     runs, curves = tables(store, experiment.name, configs, report)
+    runs = judge(runs, curves, experiment.solved)
     results.write(out, runs, curves)
     if not runs["outcome"].isin(FINISHED).any():
         print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)

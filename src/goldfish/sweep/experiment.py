@@ -9,6 +9,7 @@ grids:                    # the union of these, each crossed with base; a grid's
 scales:                   # each overrides base and grids; a grid is named as a whole or by a pattern, such as "*"
   smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}
   cpu: {}
+solved: {val/loss: "< 0.04"}   # optional: when a run counts as solved, where the paper has another rule than the task
 """
 
 from __future__ import annotations
@@ -35,11 +36,15 @@ Keys = dict[str, Any]
 
 @dataclass(frozen=True)
 class Experiment:
-    """What experiment.yaml says, unexpanded; `scales` holds base and grids of each scale, merged."""
+    """What experiment.yaml says, unexpanded; `scales` holds base and grids of each scale, merged.
+
+    `solved` is its own criterion, metric → condition; empty where the task's stands.
+    """
 
     name: str
     folder: Path
     scales: Mapping[str, tuple[Keys, dict[str, Keys]]] = field(default_factory=dict)
+    solved: Mapping[str, str] = field(default_factory=dict)
 
     def scale(self, name: str) -> tuple[Keys, dict[str, Keys]]:
         """Base and grids at a scale. Raises ConfigError where there is no such scale."""
@@ -67,7 +72,7 @@ def read(name: str) -> Experiment:
     """Read one experiment. Raises ConfigError for a file that is no experiment."""
     place = folder(name)
     path = place / FILE
-    values = _mapping(path, "", _load(path), ("base", "grids", "scales"))
+    values = _mapping(path, "", _load(path), ("base", "grids", "scales", "solved"))
     base, grids = _keys(path, "base", values.get("base")), _grids(path, "grids", values.get("grids"))
     scales = {}
     for scale, changes in _mapping(path, "scales", values.get("scales")).items():
@@ -75,7 +80,7 @@ def read(name: str) -> Experiment:
         changed = _grids(path, f"scales.{scale}.grids", inner.get("grids"))
         merged = base | _keys(path, f"scales.{scale}.base", inner.get("base"))
         scales[str(scale)] = (merged, _changed(path, scale, grids, changed))
-    return Experiment(name, place, scales)
+    return Experiment(name, place, scales, _criterion(path, values.get("solved")))
 
 
 def expand(experiment: Experiment, scale: str, composer: Composer | None = None) -> list[Config]:
@@ -123,6 +128,21 @@ def _keys(path: Path, where: str, value: Any) -> Keys:
     if wrong:
         raise ConfigError(f"{path}: {where}: {wrong[0]}: expected key=value")
     return {key: text for key, _, text in pairs}
+
+
+def _criterion(path: Path, value: Any) -> dict[str, str]:
+    """The experiment's own criterion for solved, checked."""
+    if value is None:
+        return {}
+    from goldfish.figures.criterion import parse
+
+    found = {metric: str(condition) for metric, condition in _mapping(path, "solved", value).items()}
+    for metric, condition in found.items():
+        try:
+            parse(metric, condition)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return found
 
 
 def _grids(path: Path, where: str, value: Any) -> dict[str, Keys]:
