@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import goldfish
 from goldfish import registry
 from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.engines import cpu, eager, select, stepwise
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
 
@@ -32,7 +34,7 @@ def _torch_final(name: str, final: Any) -> dict[str, Tensor]:
     return dict(zip("hc", final, strict=True)) if name == "lstm" else {"h": final}
 
 
-@pytest.mark.parametrize("engine", ["eager", "stepwise"])
+@pytest.mark.parametrize("engine", ["eager", "stepwise", "cpu"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(
     ("name", "arguments"), [("rnn", {}), ("rnn", {"nonlinearity": "relu"}), ("lstm", {}), ("gru", {})]
@@ -237,7 +239,7 @@ def test_a_cell_with_only_a_step_runs_and_is_measured(kind: type[Cell]) -> None:
     """auto takes eager; outputs, gradients and norms are those of its step unrolled in float64."""
     torch.manual_seed(3)
     recurrent = Recurrent(kind(hidden_size=6, num_layers=2), 3, replicas=1, dtype=torch.float64)
-    assert recurrent.engine == "eager"
+    assert select.choose("auto", recurrent.cell, torch.device("cpu"), torch.float64) is eager
     assert recurrent.name == kind.__name__.lower()
     inputs = _inputs(1, 4, 20, 3, dtype=torch.float64)
     outputs, final = recurrent(inputs)
@@ -259,9 +261,31 @@ def test_a_cell_with_only_a_step_has_no_stepwise_engine() -> None:
         Recurrent(MinimalGatedUnit(hidden_size=4, num_layers=1), 3, engine="stepwise")
 
 
+def _chosen(engine: str, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> ModuleType:
+    return select.choose(engine, Recurrent(name, 3, 4).cell, torch.device(device), dtype)
+
+
 @pytest.mark.parametrize("name", HAND_DERIVED)
-def test_auto_takes_stepwise_where_it_can(name: str) -> None:
-    assert Recurrent(name, 3, 4).engine == "stepwise"
+def test_auto_takes_the_compiled_engine_where_it_can(name: str) -> None:
+    assert _chosen("auto", name) is cpu
+    assert _chosen("auto", name, device="meta") is stepwise
+    assert _chosen("eager", name) is eager
+
+
+def test_auto_says_once_why_it_took_stepwise(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        assert _chosen("auto", "lstm", dtype=torch.bfloat16) is stepwise
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "stepwise instead of cpu, which is faster: it computes in float32 and float64, not in bfloat16"
+    )
+
+
+def test_an_engine_that_cannot_run_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match="engine=cpu: it computes in float32 and float64, not in float16"):
+        _chosen("cpu", "rnn", dtype=torch.float16)
+    with pytest.raises(ConfigError, match="engine=cuda: the tensors are on cpu; use engine=auto"):
+        _chosen("cuda", "rnn")
 
 
 # Initialisation

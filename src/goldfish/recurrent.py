@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from goldfish import registry
-from goldfish.cells.base import Cell, HandDerivedCell, State
-from goldfish.engines import eager, stepwise
+from goldfish.cells.base import Cell, State
+from goldfish.engines import select
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
 from goldfish.errors import ConfigError, nearest
 from goldfish.inits.base import Layer
 
-ENGINES = ("auto", "eager", "stepwise")
+ENGINES = select.ENGINES
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -39,13 +39,13 @@ class Recurrent(nn.Module):
         hidden_size: H.
         num_layers: L.
         replicas: R.
-        engine: auto, eager or stepwise; auto takes stepwise where the cell has a hand-derived adjoint.
+        engine: auto, eager, stepwise, cpu or cuda; auto takes the fastest that runs the cell where the inputs are.
         device: where the parameters live.
         dtype: of the parameters.
         **arguments: the cell's further arguments, such as nonlinearity="relu".
 
     Raises:
-        ConfigError: for an unknown cell, engine or argument, or engine="stepwise" on a cell without adjoint.
+        ConfigError: for an unknown cell, engine or argument, or an engine that cannot run the cell.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class Recurrent(nn.Module):
         else:
             self.name = type(cell).__name__.lower()
         self.cell, self.input_size, self.replicas = cell, input_size, replicas
-        self.engine = _engine(engine, cell, self.name)
+        select.check(engine, cell)
+        self.engine = engine
         self.recorder = Recorder()
         self._pool: dict[Any, list[Tensor]] = {}
         G, H = len(cell.gates), cell.hidden_size
@@ -126,11 +127,8 @@ class Recurrent(nn.Module):
         if self.input_size == 1:  # a pack of one takes a product with one column through gemv, with other last bits
             x, weight_ih = nn.functional.pad(x, (0, 1)), nn.functional.pad(weights[0].weight_ih, (0, 1))
             weights[0] = weights[0]._replace(weight_ih=weight_ih)
-        if self.engine == "stepwise":
-            assert isinstance(self.cell, HandDerivedCell)
-            outputs, finals = stepwise.run(self.cell, x, weights, initial, self.recorder, self._pool)
-        else:
-            outputs, finals = eager.run(self.cell, x, weights, initial, self.recorder)
+        engine = select.choose(self.engine, self.cell, x.device, x.dtype)
+        outputs, finals = engine.run(self.cell, x, weights, initial, self.recorder, self._pool)
         named = {name: torch.stack([final[k] for final in finals], dim=1) for k, name in enumerate(self.cell.states)}
         return outputs.transpose(1, 2), named
 
@@ -196,12 +194,3 @@ def _build(name: str, arguments: dict[str, Any]) -> Cell:
             raise ConfigError(f"cell.{key}={value}: unknown argument of {name}; {nearest(key, known)}")
         known[key].check(f"cell.{key}", value)
     return registry.load("cell", name)(**arguments)
-
-
-def _engine(engine: str, cell: Cell, name: str) -> str:
-    if engine not in ENGINES:
-        raise ConfigError(f"engine={engine}: {nearest(engine, ENGINES)}")
-    by_hand = isinstance(cell, HandDerivedCell)
-    if engine == "stepwise" and not by_hand:
-        raise ConfigError(f"engine=stepwise: cell={name} has no hand-derived adjoint; use engine=eager")
-    return ("stepwise" if by_hand else "eager") if engine == "auto" else engine

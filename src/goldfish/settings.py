@@ -14,7 +14,7 @@ class Run:
         self,
         *,
         seed: Annotated[int, at_least(0)] = 0,
-        engine: Literal["auto", "eager", "stepwise"] = "auto",
+        engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto",
     ) -> None: ...
 
 

@@ -166,7 +166,7 @@ def close(values: torch.Tensor | None, expected: list[float]) -> None:
     )
 
 
-@pytest.mark.parametrize("engine", ["eager", "stepwise"])
+@pytest.mark.parametrize("engine", ["eager", "stepwise", "cpu"])
 @pytest.mark.parametrize("name", PAPERS)
 def test_three_steps(name: str, engine: str) -> None:
     paper = PAPERS[name]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from goldfish import registry
 from goldfish.cells.base import Cell, HandDerivedCell
+from goldfish.engines import cpu
 from goldfish.recurrent import Recurrent
 
 TORCH = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
@@ -50,9 +51,14 @@ def _cases() -> Iterator[Case]:
         choices: tuple[str | None, ...] = (None,)
         if "nonlinearity" in known:
             choices = known["nonlinearity"].choices or (None,)
-        by_hand = issubclass(registry.load("cell", name), HandDerivedCell)
+        kind = registry.load("cell", name)
+        engines = ["eager"]
+        if issubclass(kind, HandDerivedCell):
+            engines.append("stepwise")
+            if not cpu.unavailable(kind(hidden_size=1, num_layers=1), torch.float32):
+                engines.append("cpu")
         for choice in choices:
-            for engine in ("eager", "stepwise") if by_hand else ("eager",):
+            for engine in engines:
                 yield Case(name, choice, engine)
 
 

@@ -67,7 +67,7 @@ def test_packs(case: Case, shape: tuple[int, int, int, int]) -> None:
 
 def test_replicas_never_touch() -> None:
     """A replica that turns to NaN leaves the others' bits alone."""
-    for engine in ("eager", "stepwise"):
+    for engine in ("eager", "stepwise", "cpu"):
         pool = Pool(Case("lstm", None, engine), (24, 5, 2, 3))
         whole = pool.run(range(R))
         pool.inputs[3] = torch.nan

@@ -13,7 +13,7 @@ from torch import Tensor
 import goldfish
 from goldfish.recurrent import Recurrent
 
-ENGINES = ("eager", "stepwise")
+ENGINES = ("eager", "stepwise", "cpu")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

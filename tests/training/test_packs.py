@@ -32,7 +32,7 @@ def same(a: Outcome, b: Outcome) -> bool:
 
 @pytest.mark.parametrize("hidden", [24, 33])
 @pytest.mark.parametrize("optimizer", registry.names("optimizer"))
-@pytest.mark.parametrize("engine", ["eager", "stepwise"])
+@pytest.mark.parametrize("engine", ["eager", "stepwise", "cpu"])
 @pytest.mark.parametrize("cell", registry.names("cell"))
 def test_a_run_alone_in_a_pair_in_sixteen_and_in_another_order(
     small: Callable[..., Config], cell: str, engine: str, optimizer: str, hidden: int

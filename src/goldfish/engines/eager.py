@@ -28,7 +28,12 @@ def project(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def run(
-    cell: Cell, inputs: Tensor, weights: Sequence[LayerWeights], initial: Sequence[State], recorder: Recorder
+    cell: Cell,
+    inputs: Tensor,
+    weights: Sequence[LayerWeights],
+    initial: Sequence[State],
+    recorder: Recorder,
+    pool: dict[Any, list[Tensor]] | None = None,
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps.
 
@@ -38,6 +43,7 @@ def run(
         weights: one for each layer.
         initial: the initial states of each layer, each (R, B, H).
         recorder: where a backward pass leaves the adjoints' norms while it is active.
+        pool: not used; the other engines borrow buffers from it.
 
     Returns:
         The top layer's outputs (R, T, B, H) and every layer's final states.

@@ -169,7 +169,7 @@ class _Stepwise(torch.autograd.Function):
         ctx: Any, recorder: Recorder, workspace: Workspace, cell: HandDerivedCell, keep: bool, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         """Every layer over all steps."""
-        inputs, initial, weights = _unpack(cell, tensors)
+        inputs, initial, weights = unpack(cell, tensors)
         layers: list[_Layer] = []
         finals: list[Tensor] = []
         x = inputs
@@ -206,7 +206,8 @@ class _Stepwise(torch.autograd.Function):
         return (None, None, None, None, arriving, *initial, *weights)
 
 
-def _unpack(cell: HandDerivedCell, tensors: Sequence[Tensor]) -> tuple[Tensor, list[State], list[LayerWeights]]:
+def unpack(cell: HandDerivedCell, tensors: Sequence[Tensor]) -> tuple[Tensor, list[State], list[LayerWeights]]:
+    """(inputs, initial states…, weights…) layer by layer: inputs, each layer's initial state, each layer's weights."""
     width, layers = len(cell.states), cell.num_layers
     initial = tensors[1 : 1 + layers * width]
     weights = tensors[1 + layers * width :]

@@ -30,18 +30,20 @@ class Measured:
 def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> list[Measured]:
     """Gradient flow of every replica on the fixed probe batch of 64 sequences, top layer.
 
-    A separate backward pass from each sample's own loss at its last unmasked step. Rate and horizon are those of the
-    joint state; h and c stand beside it where a cell has more than one state.
+    A separate backward pass from each sample's own loss at its last unmasked step, in float64 whatever the run trains
+    in: a gradient that has all but vanished keeps no digit of a float32 pass. Rate and horizon are those of the joint
+    state; h and c stand beside it where a cell has more than one state.
     """
     task, recurrent = module.task, module.model.recurrent
     parts: dict[str, list[Tensor]] = {}
     batch = task.evaluation("probe", task.length, PROBE_SIZE)
-    placed = place(batch, data.on, data.dtype)
+    placed = place(batch, data.on, torch.float64)
     rows = max(1, min(PROBE_SIZE, 2**18 // (task.steps(task.length) * recurrent.cell.hidden_size)))
     for part in placed.split(rows):
         with torch.enable_grad(), gradient_flow(recurrent) as flow:
             spread = module.spread(part)
-            outputs = functional_call(module.model, module.weights(detached=True), (spread.inputs,))
+            weights = {name: value.double() for name, value in module.weights(detached=True).items()}
+            outputs = functional_call(module.model, weights, (spread.inputs,))
             task.last_losses(outputs, spread).sum().backward()
         for name, norm in flow.log2_norm.items():
             parts.setdefault(name, []).append(by_lag(norm[:, -1], part.mask))

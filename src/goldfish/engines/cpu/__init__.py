@@ -1,0 +1,56 @@
+"""The compiled CPU engine: each tile of rows runs its whole sequence alone, in vectors of the machine's width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.cells.gru import GRU
+from goldfish.cells.lstm import LSTM
+from goldfish.cells.rnn import RNN
+
+if TYPE_CHECKING:
+    from goldfish.engines.eager import LayerWeights
+    from goldfish.engines.scaled import Recorder
+
+
+def unavailable(cell: Cell, dtype: torch.dtype) -> str:
+    """Why this engine cannot run a cell in a dtype on this machine, in one line; "" where it can."""
+    if type(cell) not in (RNN, LSTM, GRU):
+        return f"it has kernels for rnn, lstm and gru, not for {type(cell).__name__.lower()}"
+    if dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
+    return _missing()
+
+
+@cache
+def _missing() -> str:
+    try:
+        import llvmlite.binding as llvm
+        import numba  # noqa: F401
+    except ImportError as error:
+        return f"numba cannot be imported: {error}"
+    x86 = llvm.get_process_triple().startswith(("x86_64", "amd64"))
+    if x86 and not llvm.get_host_cpu_features().get("fma"):
+        return "this processor has no fused multiply-add"
+    return ""
+
+
+def run(
+    cell: HandDerivedCell,
+    inputs: Tensor,
+    weights: Sequence[LayerWeights],
+    initial: Sequence[State],
+    recorder: Recorder,
+    pool: dict[Any, list[Tensor]],
+    recompute: bool | None = None,
+) -> tuple[Tensor, list[State]]:
+    """Run every layer over all steps: see goldfish.engines.cpu.function.run."""
+    from goldfish.engines.cpu import function
+
+    return function.run(cell, inputs, weights, initial, recorder, pool, recompute)

@@ -1,0 +1,299 @@
+"""The compiled engine's autograd function: buffers in, kernels run, gradients and norms out.
+
+Hidden units are padded to whole vectors inside. A padded unit has zero weights and biases: its state and its adjoint
+stay zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from goldfish.cells.base import HandDerivedCell, State
+from goldfish.engines.cpu import field, passes, threads
+from goldfish.engines.cpu.vector import BYTES
+from goldfish.engines.eager import LayerWeights
+from goldfish.engines.scaled import Recorder
+from goldfish.engines.stepwise import Workspace, unpack
+
+RECOMPUTE_FROM = 10_000  # steps from which on the backward pass computes what it needs again, chunk by chunk
+RING = 2**17  # bytes of adjoints that are gathered before they enter the weights' gradients: they stay in cache
+_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_NONLINEARITIES = ("identity", "tanh", "relu")
+
+
+def tile_rows(B: int) -> int:
+    """Sequences that one job takes through time: a function of B alone, for sums over tiles depend on it."""
+    return 8 if B > 8 else max(1, math.ceil(B / 2))
+
+
+class _Description:
+    """The numbers that a pass reads, and the tensors that must live until it is done."""
+
+    def __init__(self, other: _Description | None = None) -> None:
+        self.numbers: np.ndarray = np.zeros(field.COUNT, np.int64) if other is None else other.numbers.copy()
+        self._held: list[Tensor] = [] if other is None else list(other._held)
+
+    def __setitem__(self, which: int, value: Tensor | int | None) -> None:
+        if isinstance(value, Tensor):
+            self._held.append(value)
+            value = value.data_ptr()
+        self.numbers[which] = value or 0
+
+    def run(self, function: Any, thread_count: int) -> None:
+        """Run a pass on so many threads."""
+        self.numbers[[field.NEXT_JOB, field.NEXT_SLOT]] = 0
+        threads.run(function, self.numbers.ctypes.data, thread_count)
+
+
+class _Layer:
+    """One layer's two passes over time."""
+
+    def __init__(self, cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor) -> None:
+        self.cell, self.weight, self.initial = cell, weight, initial
+        self.name = type(cell).__name__.lower()
+        self.module = passes.CELLS[self.name]
+        self.dtype = _DTYPES[inputs.dtype]
+        self.inputs = inputs if inputs.stride(-1) == 1 else inputs.contiguous()
+        self.lanes = BYTES // inputs.element_size()
+        self.hidden = self._whole(cell.hidden_size)
+        self.rows = tile_rows(inputs.shape[2])
+        self.tiles = -(-inputs.shape[2] // self.rows)
+
+    def forward(self, workspace: Workspace, keep: bool, recompute: bool) -> tuple[Tensor, State]:
+        """Run all steps, keeping what the backward pass needs: outputs (R, T, B, H) and the final state."""
+        (R, T, B, D), H, module, inputs = self.inputs.shape, self.hidden, self.module, self.inputs
+        chunk = math.isqrt(T - 1) + 1 if recompute else T
+        saved = workspace.empty((R, T, B, module.SAVED * H), inputs) if keep and not recompute else None
+        outputs = inputs.new_empty(R, T, B, H)
+        self.outputs = outputs.detach()  # not the tensor that owns the graph
+        finals = [self.outputs[:, -1]]
+        given = _Description()
+        for which, number in (
+            (field.R, R), (field.T, T), (field.B, B), (field.H, H), (field.D, D), (field.ROWS, self.rows),
+            (field.TILES, self.tiles), (field.CHUNK, chunk), (field.X, inputs), (field.X_R, inputs.stride(0)),
+            (field.X_T, inputs.stride(1)), (field.X_B, inputs.stride(2)), (field.OUTPUTS, self.outputs),
+            (field.SAVED, saved), (field.H0, self._padded(self.initial[0])),
+            (field.NONLINEARITY, _NONLINEARITIES.index(self.cell.nonlinearity)),
+        ):  # fmt: skip
+            given[which] = number
+        if module.STATES > 1:
+            finals.append(inputs.new_empty(R, B, H))
+            given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]), finals[1]
+            if recompute:
+                given[field.CELL] = inputs.new_empty(R, -(-T // chunk), B, H)
+        weight_ih, weight_hh, bias_ih, bias_hh = self._gates_padded()
+        given[field.WEIGHT_IH] = weight_ih.flatten(1, 2).mT.contiguous()
+        given[field.WEIGHT_HH] = self._padded(weight_hh.flatten(1, 2)).mT.contiguous()
+        bias = bias_ih + bias_hh
+        if not self.cell.folds_bias:  # r and z have one bias each, n two
+            bias = torch.cat([bias[:, :-1], bias_ih[:, -1:], bias_hh[:, -1:]], dim=1)
+        given[field.BIAS] = bias.flatten(1)
+        self.given, self.chunk, self.recompute = given, chunk, recompute
+        self._run(passes.forward, given, 0 if saved is not None else self.rows * module.SAVED * H)
+        return self._cut(outputs), tuple(self._cut(s).clone() for s in finals)
+
+    def backward(
+        self, direct: Tensor | None, exponent: Tensor | None, finals: Sequence[Tensor | None], to_inputs: bool
+    ) -> _Gradients:
+        """The adjoint recursion, its norms, and every gradient from it.
+
+        Args:
+            direct: mantissas of what reaches the outputs, (R, T, B, H), and `exponent` (R, T, B) int32; None for zero.
+            exponent: None for 2^0.
+            finals: dL/d(final state), each (R, B, H).
+            to_inputs: whether dL/dx is asked for.
+        """
+        (R, T, B, D), H, module, inputs = self.inputs.shape, self.hidden, self.module, self.inputs
+        given, ring = _Description(self.given), self._ring(T)
+        states = range(module.STATES)
+        names = ("h", "c", "state")[: 2 * module.STATES - 1]
+        squares = {name: inputs.new_empty(R, T, B, dtype=torch.float64) for name in names}
+        exponents = inputs.new_empty(R, T, B, dtype=torch.int32)
+        width = (D + 4) // 4 * 4 + H + 4
+        gradient = inputs.new_empty(R, self.tiles, width, module.GATES * H)
+        initial = [inputs.new_empty(R, B, H) for _ in states]
+        weight_ih, weight_hh, _, _ = self._gates_padded()
+        given[field.WEIGHT_HH_ROWS] = self._padded(weight_hh.flatten(1, 2)).contiguous()
+        dx, DX = None, self._whole(D)
+        if to_inputs:
+            dx = inputs.new_empty(R, T, B, DX)
+            given[field.WEIGHT_IH_ROWS] = torch.nn.functional.pad(weight_ih.flatten(1, 2), (0, DX - D)).contiguous()
+        if direct is not None:
+            direct = self._padded(direct)
+            direct = direct if direct.stride(-1) == 1 else direct.contiguous()
+            for which, stride in zip((field.DIRECT_R, field.DIRECT_T, field.DIRECT_B), direct.stride(), strict=False):
+                given[which] = stride
+        for which, value in (
+            (field.RING, ring), (field.DX, DX), (field.DIRECT, direct), (field.DIRECT_EXPONENT, exponent),
+            (field.INPUT_GRADIENT, dx), (field.EXPONENT, exponents), (field.WEIGHT_GRADIENT, gradient),
+            *zip((field.SQUARES_H, field.SQUARES_C, field.SQUARES_STATE), squares.values(), strict=False),
+            *zip((field.INITIAL_H, field.INITIAL_C), initial, strict=False),
+        ):  # fmt: skip
+            given[which] = value
+        for which, final in zip((field.FINAL_H, field.FINAL_C), finals, strict=False):
+            given[which] = inputs.new_zeros(R, B, H) if final is None else self._padded(final).contiguous()
+        again = self.chunk * self.rows * module.SAVED * H if self.recompute else 0
+        row = module.STATES * H + ring * (module.ADJOINTS * H + width) + H
+        self._run(passes.backward, given, max(H, DX) + self.rows * row + again)
+        norms = {name: 0.5 * torch.log2(value) + exponents for name, value in squares.items()}
+        return _Gradients(
+            inputs=dx,
+            exponent=exponents,
+            initial=[self._cut(value) for value in initial],
+            weights=self._weight_gradients(gradient),
+            log2_norm=norms | {"state": norms.get("state", norms["h"])},
+        )
+
+    def _run(self, compiled: Any, given: _Description, scratch: int) -> None:
+        """Run a pass, with so many numbers of scratch memory for each thread."""
+        count = threads.count(self.inputs.shape[0] * self.tiles)
+        size = self._whole(scratch) + self.lanes
+        given[field.SCRATCH] = torch.empty(count * size, dtype=self.inputs.dtype)
+        given[field.SCRATCH_SIZE] = size
+        given.run(compiled(self.name, self.dtype), count)
+
+    def _ring(self, T: int) -> int:
+        step = self.rows * self.module.ADJOINTS * self.hidden * self.inputs.element_size()
+        return max(1, min(T, RING // step))
+
+    def _whole(self, n: int) -> int:
+        """N rounded up to whole vectors."""
+        return -(-n // self.lanes) * self.lanes
+
+    def _padded(self, value: Tensor) -> Tensor:
+        """(…, hidden_size) with zeros behind: (…, H)."""
+        missing = self.hidden - self.cell.hidden_size
+        return (
+            torch.nn.functional.pad(value, (0, missing))
+            if missing
+            else value.contiguous()
+            if value.dim() == 3
+            else value
+        )
+
+    def _cut(self, value: Tensor) -> Tensor:
+        """(…, H) without the padding."""
+        return value if value.shape[-1] == self.cell.hidden_size else value[..., : self.cell.hidden_size]
+
+    def _gates_padded(self) -> list[Tensor]:
+        """The weights by gate, rows padded: (R, G, H, …)."""
+        missing = self.hidden - self.cell.hidden_size
+        by_gate = [weight.unflatten(1, (self.module.GATES, -1)) for weight in self.weight]
+        if not missing:
+            return by_gate
+        return [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)) for w in by_gate]
+
+    def _weight_gradients(self, gradient: Tensor) -> LayerWeights:
+        """Sum over tiles, one after the other, and cut: (R, tiles, width, G·H) → the gradients of the four weights."""
+        D, H = self.inputs.shape[-1], self.cell.hidden_size
+        summed = gradient[:, 0]
+        for tile in range(1, self.tiles):
+            summed = summed + gradient[:, tile]
+        summed = self._cut(summed.unflatten(2, (self.module.GATES, -1))).flatten(2)
+        hidden = summed[:, (D + 4) // 4 * 4 :]
+        bias_ih = summed[:, D]
+        bias_hh = bias_ih if self.cell.folds_bias else hidden[:, self.hidden]
+        return LayerWeights(summed[:, :D].mT, hidden[:, :H].mT, bias_ih, bias_hh)
+
+
+class _Gradients:
+    def __init__(
+        self,
+        inputs: Tensor | None,
+        exponent: Tensor,
+        initial: list[Tensor],
+        weights: LayerWeights,
+        log2_norm: dict[str, Tensor],
+    ) -> None:
+        self.inputs, self.exponent, self.initial = inputs, exponent, initial
+        self.weights, self.log2_norm = weights, log2_norm
+
+
+class _Compiled(torch.autograd.Function):
+    """(recorder, workspace, cell, keep, recompute, inputs, initial states…, weights…) → (outputs, final states…)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        recorder: Recorder,
+        workspace: Workspace,
+        cell: HandDerivedCell,
+        keep: bool,
+        recompute: bool,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Every layer over all steps."""
+        inputs, initial, weights = unpack(cell, tensors)
+        layers: list[_Layer] = []
+        finals: list[Tensor] = []
+        x = inputs
+        for weight, state in zip(weights, initial, strict=True):
+            layers.append(_Layer(cell, weight, state, x))
+            x, final = layers[-1].forward(workspace, keep, keep and recompute)
+            finals.extend(final)
+        if keep:
+            ctx.layers, ctx.recorder, ctx.cell, ctx.workspace = layers, recorder, cell, workspace
+            ctx.save_for_backward(*tensors, x)  # read for its check that nobody wrote into them
+            ctx.set_materialize_grads(False)
+        return (x, *finals)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, direct: Tensor | None, *finals: Tensor | None) -> Any:
+        """Every layer backwards; the norms come with it."""
+        layers, cell, _ = ctx.layers, ctx.cell, ctx.saved_tensors
+        width = len(cell.states)
+        initial: list[Tensor] = []
+        weights: list[Tensor] = []
+        norms: list[dict[str, Tensor]] = []
+        exponent = None
+        for index in reversed(range(len(layers))):
+            own = finals[index * width : (index + 1) * width]
+            found = layers[index].backward(direct, exponent, own, index > 0 or ctx.needs_input_grad[5])
+            direct, exponent = found.inputs, found.exponent
+            initial[:0] = found.initial
+            weights[:0] = found.weights
+            norms.insert(0, found.log2_norm)
+        if ctx.recorder.active:
+            ctx.recorder.record(norms)
+        if direct is not None and exponent is not None:
+            direct = torch.ldexp(direct, exponent.unsqueeze(-1))[..., : layers[0].inputs.shape[-1]]
+        return (None, None, None, None, None, direct, *initial, *weights)
+
+
+def run(
+    cell: HandDerivedCell,
+    inputs: Tensor,
+    weights: Sequence[LayerWeights],
+    initial: Sequence[State],
+    recorder: Recorder,
+    pool: dict[Any, list[Tensor]],
+    recompute: bool | None = None,
+) -> tuple[Tensor, list[State]]:
+    """Run every layer over all steps; arguments and results as `stepwise.run`.
+
+    Args:
+        cell: an RNN, LSTM or GRU.
+        inputs: (R, T, B, D).
+        weights: one for each layer.
+        initial: the initial states of each layer, each (R, B, H).
+        recorder: where a backward pass leaves the adjoints' norms while it is active.
+        pool: lends the buffers.
+        recompute: keep the states only, and compute the gates again in the backward pass, √T steps at a time: the
+            same bits, a third more work, memory for T·B·H numbers instead of six times as many. By default from
+            10,000 steps on.
+    """
+    flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
+    again = inputs.shape[1] >= RECOMPUTE_FROM if recompute is None else recompute
+    # only training repeats its shapes: what an evaluation borrows is not kept
+    outputs, *finals = _Compiled.apply(recorder, Workspace(pool if keep else {}), cell, keep, again, *flat)
+    width = len(cell.states)
+    return outputs, [tuple(finals[i * width : (i + 1) * width]) for i in range(len(weights))]

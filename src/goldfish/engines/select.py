@@ -1,0 +1,70 @@
+"""Which engine runs a cell: `auto` takes the fastest exact one for the machine."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from types import ModuleType
+
+import torch
+
+from goldfish.cells.base import Cell, HandDerivedCell
+from goldfish.engines import eager, stepwise
+from goldfish.errors import ConfigError, nearest
+
+ENGINES = ("auto", "eager", "stepwise", "cpu", "cuda")
+
+
+def check(engine: str, cell: Cell) -> None:
+    """Refuse an engine that cannot run a cell anywhere. Raises ConfigError."""
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine}: {nearest(engine, ENGINES)}")
+    if engine not in ("auto", "eager") and not isinstance(cell, HandDerivedCell):
+        raise ConfigError(f"engine={engine}: cell={_name(cell)} has no hand-derived adjoint; use engine=eager")
+
+
+def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """The module whose `run` runs a cell on a device.
+
+    `auto` takes `cpu` or `cuda`, by the device, where that engine can run the cell here, otherwise `stepwise`, saying
+    once why, and `eager` for a cell that has no hand-derived adjoint.
+
+    Raises:
+        ConfigError: when the engine that was asked for cannot run the cell here.
+    """
+    if engine == "eager" or not isinstance(cell, HandDerivedCell):
+        return eager
+    if engine == "stepwise":
+        return stepwise
+    kind = device.type if engine == "auto" else engine
+    if kind not in ("cpu", "cuda"):
+        return stepwise
+    if kind != device.type:
+        raise ConfigError(f"engine={engine}: the tensors are on {device.type}; use engine=auto")
+    module = _compiled(kind)
+    reason = module.unavailable(cell, dtype)
+    if not reason:
+        return module
+    if engine != "auto":
+        raise ConfigError(f"engine={engine}: {reason}; use engine=auto")
+    _say(f"engine=auto takes stepwise instead of {kind}, which is faster: {reason}")
+    return stepwise
+
+
+def _compiled(kind: str) -> ModuleType:
+    if kind == "cpu":
+        from goldfish.engines import cpu
+
+        return cpu
+    from goldfish.engines import cuda
+
+    return cuda
+
+
+@cache
+def _say(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
+
+
+def _name(cell: Cell) -> str:
+    return type(cell).__name__.lower()
