@@ -25,12 +25,13 @@ LAYERS = [
     {"figures"},
     {"tracking"},
     {"sweep"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "data"]
-HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
+HEAVY = {"torch", "numba", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
 
 
 def modules() -> list[Path]:

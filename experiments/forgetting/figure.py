@@ -8,13 +8,11 @@ import pandas as pd
 
 from goldfish.figures import accuracy_by_length, gradient_norm, horizons, style
 from goldfish.figures.recall_horizon import across_lengths
-from goldfish.figures.selection import best_learning_rate
 from goldfish.figures.table import markdown, text
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the three figures into `out`, each as PDF and PNG, and write the table; returns the files written."""
-    runs = best_learning_rate(runs)
     written = out / "table.md"
     written.write_text(f"`goldfish reproduce forgetting`\n\n{markdown(runs)}", encoding="utf-8")
     figures = {
@@ -27,4 +25,4 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
 
 def table(runs: pd.DataFrame) -> str:
     """The table that the sweep ends with."""
-    return text(best_learning_rate(runs))
+    return text(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from goldfish.sweep import experiment
+from goldfish.sweep.plan import plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +34,7 @@ def test_an_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
     assert f"{len(runs)} runs: trained {len(runs)}" in first.stdout
     assert runs["fingerprint"].is_unique
     assert set(runs["outcome"]) <= {"solved", "unsolved", "diverged"}
+    _check_selection(name, out, runs)
     curves = pd.read_parquet(out / "curves.parquet")
     assert set(curves["fingerprint"]) == set(runs["fingerprint"])
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
@@ -39,9 +42,25 @@ def test_an_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
     pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".pdf", ".png")}
     assert pictures
     again = goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
-    assert "trained 0 " in again.stdout
+    assert set(re.findall(r"trained (\d+)", again.stdout)) == {"0"}
     goldfish(tmp_path, "figures", name, "--scale", "smoke")
     assert pictures == {path: (out / path).read_bytes() for path in pictures}
+
+
+def _check_selection(name: str, out: Path, runs: pd.DataFrame) -> None:
+    """Every run has what its group's trials chose, and none of their seeds."""
+    planned = plan(experiment.read(name), "smoke")
+    if planned.trials is None:
+        assert not (out / "selection.csv").exists()
+        return
+    scores = pd.read_csv(out / "selection.csv")
+    assert len(scores) == len(planned.trials.groups) * len(planned.trials.candidates)
+    best = scores[scores["chosen"]].set_index(planned.trials.per)["candidate"]
+    for row in runs.to_dict("records"):
+        for setting in best[tuple(row[key] for key in planned.trials.per)].split(" "):
+            key, _, value = setting.partition("=")
+            assert row[key] == float(value)
+    assert not {trial.config["seed"] for trial in planned.trials.runs} & set(runs["seed"])
 
 
 def test_the_readmes_multirun_records_each_run_once(tmp_path: Path) -> None:

@@ -1,67 +1,97 @@
-"""The learning rate is selected on validation, per point, and the figures say so."""
+"""Trials are scored on validation, the best candidate of every group is chosen, and figures say so."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.figures.sweeps import place
+from tests.figures.sweeps import make_sweep
 
-from goldfish.figures import accuracy_by_length, grid
-from goldfish.figures.selection import best_learning_rate
+from goldfish.figures import accuracy_by_length, selection, table
 
-Tables = tuple[pd.DataFrame, pd.DataFrame]
-
-
-@pytest.fixture
-def three_rates(whole: Tables) -> pd.DataFrame:
-    """The sweep at three rates; .003 validates best everywhere, .01 tests best."""
-    runs = whole[0]
-    parts = [
-        runs.assign(**{"optimizer.lr": rate, "val/accuracy": validated, "test/accuracy": tested})
-        for rate, validated, tested in ((0.01, 0.5, 0.9), (0.001, 0.4, 0.2), (0.003, 0.6, 0.3))
-    ]
-    return pd.concat(parts, ignore_index=True)
+PER = ["task", "cell", "init"]
+CANDIDATES = ["optimizer.lr=0.003", "optimizer.lr=0.01", "optimizer.lr=0.03"]
 
 
-def test_the_rate_that_validates_best_is_kept_though_another_tests_better(three_rates: pd.DataFrame):
-    kept = best_learning_rate(three_rates)
-    assert len(kept) == 432
-    assert set(kept["optimizer.lr"]) == {0.003}
-    assert set(kept["test/accuracy"]) == {0.3}
+def trials(**values: list[float]) -> pd.DataFrame:
+    """Trials of one group: by candidate (a < b < c) their accuracies; the test set says the opposite."""
+    names = dict(zip("abc", CANDIDATES, strict=True))
+    rows = [(names[name], value) for name, scores in values.items() for value in scores]
+    frame = pd.DataFrame(rows, columns=["candidate", "val/accuracy"])
+    arm = {"task": "recall", "cell": "rnn", "init": "pytorch", "outcome": "unsolved", "recall/chance": 0.125}
+    return frame.assign(**arm, **{"test/accuracy": 1 - frame["val/accuracy"], "val/loss": frame["val/accuracy"]})
 
 
-def test_each_point_has_its_own_rate(three_rates: pd.DataFrame):
-    here = place(three_rates, "recall", "gru", "chrono", 40, 0, 1, 2, 3)
-    three_rates.loc[here & (three_rates["optimizer.lr"] == 0.001), "val/accuracy"] = 0.7
-    kept = best_learning_rate(three_rates)
-    at = place(kept, "recall", "gru", "chrono", 40, 0, 1, 2, 3)
-    assert set(kept[at]["optimizer.lr"]) == {0.001}
-    assert set(kept[~at]["optimizer.lr"]) == {0.003}
+def best(frame: pd.DataFrame, metric: str = "val/accuracy") -> str:
+    (name,) = selection.chosen(selection.score(frame, PER, CANDIDATES, metric)).values()
+    return name
 
 
-def test_diverged_runs_pull_their_rate_down_and_failed_ones_do_not_count(three_rates: pd.DataFrame):
-    best = three_rates["optimizer.lr"] == 0.003
-    diverged = best & place(three_rates, "recall", "rnn", "pytorch", 10, 1, 2)  # mean (.6 + .125 + .125 + .6) / 4 < .5
-    failed = best & place(three_rates, "recall", "rnn", "pytorch", 20, 1, 2)  # mean of the other two: .6
-    three_rates.loc[diverged, ["outcome", "val/accuracy"]] = ["diverged", math.nan]
-    three_rates.loc[failed, ["outcome", "val/accuracy"]] = ["failed", math.nan]
-    kept = best_learning_rate(three_rates)
-    assert set(kept[place(kept, "recall", "rnn", "pytorch", 10, 0, 1, 2, 3)]["optimizer.lr"]) == {0.01}
-    assert set(kept[place(kept, "recall", "rnn", "pytorch", 20, 0, 1, 2, 3)]["optimizer.lr"]) == {0.003}
-    assert len(grid.coverage(kept).failed) == 2
+def test_the_highest_mean_on_validation_is_chosen() -> None:
+    scores = selection.score(trials(a=[0.5, 0.75], b=[1.0, 0.5], c=[1.0, 0.0]), PER, CANDIDATES, "val/accuracy")
+    assert list(scores.columns) == [*PER, *selection.SCORES]
+    assert list(scores["score"]) == [0.625, 0.75, 0.5]
+    assert list(scores["chosen"]) == [False, True, False]
+    assert selection.chosen(scores) == {("recall", "rnn", "pytorch"): CANDIDATES[1]}
 
 
-def test_where_all_failed_one_rate_is_kept_as_a_hole(three_rates: pd.DataFrame):
-    three_rates.loc[place(three_rates, "digits", "lstm", "chrono", 64, 0, 1, 2, 3), "outcome"] = "failed"
-    kept = best_learning_rate(three_rates)
-    assert len(kept) == 432
-    assert len(grid.coverage(kept).failed) == 4
+def test_of_a_loss_the_lowest_is_chosen_and_divergence_is_worst() -> None:
+    frame = trials(a=[0.5, 0.75], b=[1.0, 0.5], c=[1.0, 0.0])
+    assert best(frame, "val/loss") == CANDIDATES[2]
+    frame.loc[5, ["outcome", "val/loss"]] = ["diverged", math.nan]
+    assert best(frame, "val/loss") == CANDIDATES[0]
 
 
-def test_figures_say_how_the_rate_was_selected(three_rates: pd.DataFrame, whole: Tables):
-    figure = accuracy_by_length.draw(best_learning_rate(three_rates))
-    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
-    assert "Learning rate: of 0.001, 0.003, 0.01 the one with the highest mean val/accuracy over seeds" in said
-    assert best_learning_rate(whole[0]) is whole[0]
+def test_of_equals_the_smallest_whatever_the_order_of_the_trials() -> None:
+    """0.1 + 0.2 + 0.3 differs from 0.3 + 0.2 + 0.1 in the last bit."""
+    assert sum([0.1, 0.2, 0.3]) > sum([0.3, 0.2, 0.1])
+    assert best(trials(a=[0.3, 0.2, 0.1], b=[0.1, 0.2, 0.3], c=[0.0, 0.0, 0.0])) == CANDIDATES[0]
+    assert best(trials(c=[1.0], b=[1.0], a=[0.5])) == CANDIDATES[1]
+
+
+def test_a_diverged_trial_counts_at_chance_and_a_failed_one_not_at_all() -> None:
+    frame = trials(a=[0.5, 0.5], b=[0.9, 0.9], c=[0.25, 0.25])
+    frame.loc[2, ["outcome", "val/accuracy"]] = ["diverged", math.nan]  # (0.125 + 0.9) / 2 = 0.5125
+    scores = selection.score(frame, PER, CANDIDATES, "val/accuracy")
+    assert list(scores["score"]) == pytest.approx([0.5, 0.5125, 0.25])
+    assert list(scores["diverged"]) == [0, 1, 0]
+    frame.loc[0, ["outcome", "val/accuracy"]] = ["failed", math.nan]
+    frame.loc[1, "val/accuracy"] = 0.6
+    scores = selection.score(frame, PER, CANDIDATES, "val/accuracy")
+    assert list(scores["chosen"]) == [True, False, False]
+    assert list(scores["failed"]) == [1, 0, 0]
+    assert set(scores["trials"]) == {2}
+
+
+def test_a_group_without_results_has_no_choice() -> None:
+    lost = trials(a=[0.5], b=[0.6], c=[0.7]).assign(init="identity", outcome="missing")
+    scores = selection.score(pd.concat([trials(a=[0.5], b=[0.6], c=[0.7]), lost]), PER, CANDIDATES, "val/accuracy")
+    assert selection.chosen(scores) == {("recall", "rnn", "pytorch"): CANDIDATES[2]}
+
+
+def test_groups_are_chosen_for_one_by_one() -> None:
+    other = trials(a=[1.0], b=[0.5], c=[0.5]).assign(length=20)
+    scores = selection.score(
+        pd.concat([trials(a=[0.0], b=[0.5], c=[0.5]).assign(length=10), other], ignore_index=True),
+        ["cell", "length"],
+        CANDIDATES,
+        "val/accuracy",
+    )
+    assert selection.chosen(scores) == {("rnn", 10): CANDIDATES[1], ("rnn", 20): CANDIDATES[0]}
+
+
+def test_figures_and_tables_say_what_was_selected(tmp_path: Path) -> None:
+    """From the table on disk alone."""
+    scores = selection.score(trials(a=[0.5, 0.75], b=[1.0, 0.5], c=[1.0, 0.0]), PER, CANDIDATES, "val/accuracy")
+    scores.to_csv(tmp_path / "selection.csv", index=False)
+    runs, _ = make_sweep()
+    runs.attrs["selected"] = selection.note(selection.read(tmp_path / "selection.csv"))
+    expected = (
+        "Selected per task × cell × init: of optimizer.lr=0.003 (0×), optimizer.lr=0.01 (1×), optimizer.lr=0.03 (0×)"
+        " the one with the highest mean val/accuracy over trials with seeds of their own (n = 2)."
+    )
+    figure = accuracy_by_length.draw(runs)
+    assert expected in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert table.text(runs).endswith(expected)

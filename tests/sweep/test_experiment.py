@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from goldfish.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep import compose, experiment
 from goldfish.sweep.compose import Composer
-from goldfish.sweep.experiment import expand
+from goldfish.sweep.experiment import Experiment
+from goldfish.sweep.plan import plan
 
 STUDY = """\
 # goldfish reproduce study
@@ -43,6 +45,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     return file
+
+
+def expand(read: Experiment, scale: str, composer: Composer) -> list[Config]:
+    """The reported runs of a scale, with the first candidate for every group where there is a selection."""
+    planned = plan(read, scale, composer)
+    if planned.trials is None:
+        return planned.runs({})
+    return planned.runs(dict.fromkeys(planned.trials.groups, next(iter(planned.trials.candidates))))
 
 
 def arms(configs: list[Config]) -> Counter[tuple[str, str]]:
@@ -146,7 +156,8 @@ def test_every_experiment_expands(composer: Composer, name: str) -> None:
 
 
 def test_the_headline_sweep(composer: Composer) -> None:
-    configs = expand(experiment.read("forgetting"), "cpu", composer)
+    read = experiment.read("forgetting")
+    configs = expand(read, "cpu", composer)
     by_task = Counter(config["task"]["name"] for config in configs)
     lengths = {task: {c["task"]["length"] for c in configs if c["task"]["name"] == task} for task in by_task}
     cells = {cell for cell, _ in arms(configs)}
@@ -159,6 +170,19 @@ def test_the_headline_sweep(composer: Composer) -> None:
         assert by_task[task] == len(arms(configs)) * len(points) * len(seeds)
 
 
+def test_the_headline_sweep_selects_on_equal_budgets(composer: Composer) -> None:
+    """Every cell × initialisation of a task has the same trials, at each of three learning rates."""
+    trials = plan(experiment.read("forgetting"), "cpu", composer).trials
+    assert trials is not None
+    assert len(trials.candidates) == 3
+    budgets: dict[str, set[tuple[tuple[object, ...], ...]]] = {}
+    for task, cell, init in trials.groups:
+        mine = [trial.config for trial in trials.runs if trial.group == (task, cell, init)]
+        has = sorted((c["optimizer"]["lr"], c["task"]["length"], c["seed"], c["trainer"]["max_steps"]) for c in mine)
+        budgets.setdefault(task, set()).add(tuple(has))
+    assert {task: len(different) for task, different in budgets.items()} == {"recall": 1, "digits": 1}
+
+
 def test_a_criterion_of_its_own(study: Path) -> None:
     assert experiment.read("study").solved == {}
     study.write_text(STUDY + 'solved: {val/loss: "< 0.04"}\n')
@@ -166,3 +190,133 @@ def test_a_criterion_of_its_own(study: Path) -> None:
     study.write_text(STUDY + "solved: {val/loss: small}\n")
     with pytest.raises(ConfigError, match=r"solved\.val/loss=small: expected a condition"):
         experiment.read("study")
+
+
+SELECT = """\
+base: {seed: [0, 1], cell.hidden_size: 8}
+grids:
+  rnn: {cell: rnn, init: "pytorch,orthogonal", task.length: [10, 20]}
+  gru: {cell: gru, init: pytorch, task.length: [10, 20], seed: 2}
+select:
+  candidates: {optimizer.lr: [0.1, 1e-3, 0.02]}
+  seed: "100,101"
+  per: [cell, init]
+  trials: {"*": {task.length: 5}}
+scales:
+  cpu:
+  smoke: {select: {candidates: {optimizer.lr: [0.1, 0.2]}, seed: 7, trials: {gru: {trainer.max_steps: 3}}}}
+"""
+
+
+def test_trials_of_every_group_with_every_candidate(study: Path, composer: Composer) -> None:
+    study.write_text(SELECT)
+    trials = plan(experiment.read("study"), "cpu", composer).trials
+    assert trials is not None
+    assert list(trials.candidates) == ["optimizer.lr=0.001", "optimizer.lr=0.02", "optimizer.lr=0.1"]  # ascending
+    groups = [("rnn", "pytorch"), ("rnn", "orthogonal"), ("gru", "pytorch")]
+    assert (trials.groups, trials.per, trials.by) == (groups, ["cell", "init"], "val/accuracy")
+    found = Counter((t.group, t.candidate, t.config["optimizer"]["lr"], t.config["seed"]) for t in trials.runs)
+    rates = zip(trials.candidates, (0.001, 0.02, 0.1), strict=True)
+    assert found == {(g, name, lr, s): 1 for name, lr in rates for g in groups for s in (100, 101)}
+    assert {trial.config["task"]["length"] for trial in trials.runs} == {5}
+    assert {trial.config["cell"]["hidden_size"] for trial in trials.runs} == {8}
+    assert {trial.config["tracking"]["experiment_name"] for trial in trials.runs} == {"study-selection"}
+
+
+def test_reported_runs_have_what_their_group_selects(study: Path, composer: Composer) -> None:
+    study.write_text(SELECT)
+    planned = plan(experiment.read("study"), "cpu", composer)
+    best = {("rnn", "pytorch"): "optimizer.lr=0.02", ("rnn", "orthogonal"): "optimizer.lr=0.1"}
+    configs = planned.runs(best | {("gru", "pytorch"): "optimizer.lr=0.001"})
+    found = Counter((c["cell"]["name"], c["init"]["name"], c["optimizer"]["lr"]) for c in configs)
+    assert found == {("rnn", "pytorch", 0.02): 4, ("rnn", "orthogonal", 0.1): 4, ("gru", "pytorch", 0.001): 2}
+    assert {config["seed"] for config in configs} == {0, 1, 2}
+    assert {config["tracking"]["experiment_name"] for config in configs} == {"study"}
+
+
+def test_a_scale_changes_the_selection(study: Path, composer: Composer) -> None:
+    study.write_text(SELECT)
+    trials = plan(experiment.read("study"), "smoke", composer).trials
+    assert trials is not None
+    assert list(trials.candidates) == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
+    assert {(t.config["cell"]["name"], t.config["task"]["length"]) for t in trials.runs} == {("rnn", 5), ("gru", 5)}
+    assert {(t.config["cell"]["name"], t.config["trainer"]["max_steps"]) for t in trials.runs} == {
+        ("rnn", 1000),
+        ("gru", 3),
+    }
+    assert {trial.config["seed"] for trial in trials.runs} == {7}
+
+
+def test_without_per_each_point_selects_for_itself(study: Path, composer: Composer) -> None:
+    """A point is whatever varies over the reported runs but the seed."""
+    study.write_text(SELECT.replace("  per: [cell, init]\n", "").replace('  trials: {"*": {task.length: 5}}\n', ""))
+    planned = plan(experiment.read("study"), "cpu", composer)
+    assert planned.trials is not None
+    assert {"cell", "init", "task.length"} <= set(planned.trials.per)
+    assert not {"seed", "optimizer.lr", "cell.hidden_size"} & set(planned.trials.per)
+    at = [planned.trials.per.index(key) for key in ("cell", "init", "task.length")]
+    arms = [("rnn", "pytorch"), ("rnn", "orthogonal"), ("gru", "pytorch")]
+    points = Counter(tuple(group[i] for i in at) for group in planned.trials.groups)
+    assert points == {(*arm, length): 1 for arm in arms for length in (10, 20)}
+    assert len(planned.runs(dict.fromkeys(planned.trials.groups, "optimizer.lr=0.02"))) == 10
+
+
+def test_a_single_point_selects_too(study: Path, composer: Composer) -> None:
+    study.write_text("select: {candidates: {optimizer.lr: [0.1, 0.2]}, seed: 7}\nscales: {cpu: }\n")
+    trials = plan(experiment.read("study"), "cpu", composer).trials
+    assert trials is not None
+    assert (trials.per, trials.groups) == (["cell", "init", "task"], [("rnn", "pytorch", "recall")])
+    assert [trial.candidate for trial in trials.runs] == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('seed: "100,101"', "seeds: 3", "select.seeds: unknown key; did you mean 'seed'"),
+        ('seed: "100,101"', "seed: [1, 100, 2]", "select.seed=1,2: reported runs have it, too"),
+        ('  seed: "100,101"\n', "", "select.seed: a value is required"),
+        ("{optimizer.lr: [0.1, 1e-3, 0.02]}", "{}", "select.candidates: a value is required"),
+        ("[0.1, 1e-3, 0.02]", "0.1", "select.candidates: optimizer.lr: expected two values at least"),
+        ("optimizer.lr: [0.1, 1e-3, 0.02]", "optimizer.rate: [1, 2]", "optimizer.rate=1: unknown key"),
+        ("optimizer.lr: [0.1, 1e-3, 0.02]", "seed: [8, 9]", "select.candidates.seed: a seed is never selected"),
+        ("[0.1, 1e-3, 0.02]", "[0.1, -1]", "optimizer.lr=-1.0: expected"),
+        ("seed: 2}", "optimizer.lr: 0.1}", "grids.gru.optimizer.lr: 'select' says what it is"),
+        ("{task.length: 5}", "{seed: 5}", "select.trials.rnn.seed: 'select' says what it is"),
+        (
+            "{task.length: 5}",
+            "{init: pytorch}",
+            "select.trials: none for the reported runs of cell=rnn init=orthogonal",
+        ),
+        ("{task.length: 5}", "{cell: lstm, init: pytorch}", "select.trials: none for the reported runs of cell=rnn"),
+        ("per: [cell, init]", "per: [cell, unit]", "select.per=unit: did you mean 'init'"),
+        ("per: [cell, init]", "per: cell", "select.per=cell: expected a list of keys"),
+        ("per: [cell, init]", "by: test/accuracy", "select.by=test/accuracy: did you mean 'val/accuracy'"),
+        ('{"*": {task.length: 5}}', "{lstm: {task.length: 5}}", "select.trials.lstm: matches no grid"),
+    ],
+)
+def test_a_selection_that_cannot_be(study: Path, composer: Composer, old: str, new: str, told: str) -> None:
+    assert old in SELECT
+    study.write_text(SELECT.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=rf"experiment\.yaml: {told}") as caught:
+        plan(experiment.read("study"), "cpu", composer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trial_that_stands_for_no_reported_run(study: Path, composer: Composer) -> None:
+    study.write_text(SELECT.replace("{task.length: 5}", "{init: 'pytorch,orthogonal'}"))
+    with pytest.raises(ConfigError, match=r"select\.trials: cell=gru init=orthogonal: no reported run is of this kind"):
+        plan(experiment.read("study"), "cpu", composer)
+
+
+def test_the_selection_of_the_documentation(study: Path, composer: Composer) -> None:
+    page = Path(__file__).parents[2] / "docs" / "adding_an_experiment.md"
+    first, select = re.findall(r"^```yaml.*?\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    study.write_text(first.replace("  - optimizer.lr=0.01\n", "") + select)
+    planned = plan(experiment.read("study"), "cpu", composer)
+    assert planned.trials is not None
+    assert len(planned.trials.groups) == 4
+    assert len(planned.trials.runs) == 4 * 3 * 2
+    assert len(planned.runs(dict.fromkeys(planned.trials.groups, "optimizer.lr=0.01"))) == 16
+    study.write_text(first + select)
+    with pytest.raises(ConfigError, match=r"base\.optimizer\.lr: 'select' says what it is"):
+        plan(experiment.read("study"), "cpu", composer)

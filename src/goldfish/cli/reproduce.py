@@ -1,9 +1,13 @@
-"""`goldfish reproduce` and `goldfish figures`: train what is missing, then tables, figures and the verdict."""
+"""`goldfish reproduce` and `goldfish figures`: train what is missing, then tables, figures and the verdict.
+
+An experiment with a `select` has two stages: trials, which choose what the reported runs are trained with, and those
+runs. Both are ordinary sweeps; what is recorded is not trained again, whenever they are interrupted.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +20,7 @@ from goldfish.tracking.names import FINISHED, flatten
 if TYPE_CHECKING:
     import pandas as pd
 
+    from goldfish.sweep.plan import Group, Plan, Trials
     from goldfish.sweep.report import Report
     from goldfish.sweep.run import Rerun
     from goldfish.tracking.store import Store
@@ -27,48 +32,90 @@ def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results:
     Raises ConfigError before anything starts.
     """
     from goldfish.sweep.compose import Composer, loader
+    from goldfish.sweep.plan import plan
     from goldfish.tracking.store import Store
 
     composer = Composer(loader())
     read = [experiments.read(name) for name in names]
-    plans = [(experiment, experiments.expand(experiment, scale, composer)) for experiment in read]
+    plans = [(experiment, plan(experiment, scale, composer)) for experiment in read]
     store = Store()
-    codes = [_reproduce(experiment, scale, configs, store, rerun, update_results) for experiment, configs in plans]
+    codes = [_reproduce(experiment, scale, planned, store, rerun, update_results) for experiment, planned in plans]
     return max(codes)
 
 
-def _reproduce(
-    experiment: Experiment,
-    scale: str,
-    configs: list[Config],
-    store: Store,
-    rerun: Rerun,
-    update_results: bool,
-) -> int:
+def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rerun: Rerun, update_results: bool) -> int:
     from goldfish.figures.criterion import judge
-    from goldfish.sweep.launch import failures
-    from goldfish.sweep.run import run_sweep
 
-    report = run_sweep(configs, store=store, rerun=rerun, sweep_name=f"{experiment.name}/{scale}")
-    print(report.summary())
-    for line in failures(report):
-        print(f"goldfish: {line}", file=sys.stderr)
-    out = results.output(experiment, scale)
+    out, sweep = results.output(experiment, scale), f"{experiment.name}/{scale}"
+    scores: pd.DataFrame | None = None
+    chosen: Mapping[Group, str] = {}
+    code = 0
+    if plan.trials is not None:
+        scores, chosen, code = _select(plan.trials, store, rerun, sweep)
+        if len(chosen) < len(plan.trials.groups):
+            return 1
+    configs = plan.runs(chosen)
+    report = _train(configs, store, rerun, sweep)
     runs, curves = tables(store, experiment.name, configs, report)
     runs = judge(runs, curves, experiment.solved)
     results.write(out, runs, curves)
+    results.write_selection(out, scores)
     if not runs["outcome"].isin(FINISHED).any():
         print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
         return 1
+    code = max(code, report.exit_code)
     runs, files = _show(experiment, scale)
     results.write_manifest(out, f"goldfish reproduce {experiment.name} --scale {scale}", runs)
-    files = [*files, *(out / name for name in (results.RUNS, results.CURVES, results.MANIFEST))]
-    if update_results and report.exit_code:
+    files = [*files, *results.tables(out), out / results.MANIFEST]
+    if update_results and code:
         print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
     elif update_results:
         print(f"Results: {results.publish(experiment, scale, files)}")
     print(f"MLflow UI: goldfish ui {experiment.name}")
-    return report.exit_code
+    return code
+
+
+def _train(configs: Sequence[Config], store: Store, rerun: Rerun, sweep: str) -> Report:
+    """Train what is missing, and say what came of it and which runs failed."""
+    from goldfish.sweep.launch import failures
+    from goldfish.sweep.run import run_sweep
+
+    report = run_sweep(configs, store=store, rerun=rerun, sweep_name=sweep)
+    print(report.summary(), flush=True)
+    for line in failures(report):
+        print(f"goldfish: {line}", file=sys.stderr)
+    return report
+
+
+def _select(trials: Trials, store: Store, rerun: Rerun, sweep: str) -> tuple[pd.DataFrame, Mapping[Group, str], int]:
+    """Train the trials; every candidate's score, the candidate chosen for each group, and the exit code.
+
+    A group whose trials all failed has none, which is said.
+    """
+    from goldfish.figures import selection
+    from goldfish.sweep.plan import written
+    from goldfish.tracking.export import runs_table
+
+    configs = [trial.config for trial in trials.runs]
+    print(f"Trials, recorded as {trials.experiment_name}:", flush=True)
+    report = _train(configs, store, rerun, sweep)
+    rows = runs_table(_rows(store, trials.experiment_name, configs, report))
+    scores = selection.score(_grouped(rows, trials, report), trials.per, list(trials.candidates), trials.by)
+    chosen = selection.chosen(scores)
+    for group in trials.groups:
+        if group not in chosen:
+            lost = f"no trial of {written(trials.per, group)} has {trials.by}, so nothing can be selected"
+            print(f"goldfish: {lost}", file=sys.stderr)
+    if len(chosen) == len(trials.groups):
+        print("Reported runs, each with what its trials select:", flush=True)
+    return scores, chosen, report.exit_code
+
+
+def _grouped(rows: pd.DataFrame, trials: Trials, report: Report) -> pd.DataFrame:
+    """A row for each trial, with the columns of its group and its candidate."""
+    columns = dict(zip(trials.per, zip(*(trial.group for trial in trials.runs), strict=True), strict=True))
+    found = rows.set_index("fingerprint").loc[list(report.fingerprints)].reset_index()
+    return found.assign(**columns, candidate=[trial.candidate for trial in trials.runs])
 
 
 def redraw(names: Sequence[str], *, scale: str) -> None:
@@ -82,9 +129,15 @@ def redraw(names: Sequence[str], *, scale: str) -> None:
 
 def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sweep's runs and their curves; a run that could not be recorded is a row of outcome "missing"."""
-    import pandas as pd
-
     from goldfish.tracking.export import curves_table, runs_table
+
+    rows = _rows(store, name, configs, report)
+    return runs_table(rows), curves_table(store, rows[rows["outcome"] != "missing"])
+
+
+def _rows(store: Store, name: str, configs: Sequence[Config], report: Report) -> pd.DataFrame:
+    """Rows as of Store.runs, with a row of outcome "missing" for a run that could not be recorded."""
+    import pandas as pd
 
     runs = store.runs(name)
     runs = runs[runs["fingerprint"].isin(report.fingerprints) & runs["outcome"].isin((*FINISHED, "failed"))]
@@ -93,14 +146,12 @@ def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -
         flatten(planned[fingerprint]) | {"fingerprint": fingerprint, "outcome": "missing", "reason": "not recorded"}
         for fingerprint in planned.keys() - set(runs["fingerprint"])
     ]
-    return runs_table(pd.concat([runs, pd.DataFrame(missing)]) if missing else runs), curves_table(store, runs)
+    return pd.concat([runs, pd.DataFrame(missing)]) if missing else runs
 
 
 def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:
     """Draw from the tables on disk, print the verdict, and return the runs and the figures' files."""
-    from goldfish.figures.load import read
-
-    runs, curves = read(results.find(experiment, scale))
+    runs, curves = results.read(results.find(experiment, scale))
     files, table = results.draw(experiment, runs, curves, results.output(experiment, scale))
     print(f"\n{table}\n")
     for file in files:

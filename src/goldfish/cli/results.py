@@ -1,6 +1,7 @@
-"""An experiment's results on disk: runs.csv, curves.parquet, manifest.json and figures, in outputs/<name>/<scale>/.
+"""An experiment's results on disk, in outputs/<name>/<scale>/: runs.csv, curves.parquet, manifest.json and figures.
 
-A figure is a function of these tables: they are always read back from disk before anything is drawn.
+Where trials selected what the runs were trained with, selection.csv holds every candidate's score. A figure is a
+function of these tables: they are always read back from disk before anything is drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from goldfish.sweep.experiment import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
-RUNS, CURVES, MANIFEST = "runs.csv", "curves.parquet", "manifest.json"
+RUNS, CURVES, SELECTION, MANIFEST = "runs.csv", "curves.parquet", "selection.csv", "manifest.json"
 _ORDER = ["task", "cell", "init", "length", "seed", "fingerprint"]
 
 
@@ -41,6 +42,25 @@ def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
     curves = order.sort_values(["place", "quantity", "phase", "x"], kind="stable").drop(columns="place")
     runs.to_csv(out / RUNS, index=False)
     curves.to_parquet(out / CURVES, index=False, compression="zstd")
+
+
+def write_selection(out: Path, scores: pd.DataFrame | None) -> None:
+    """Write the table of the candidates' scores; without one, none is left from an earlier selection."""
+    if scores is None:
+        (out / SELECTION).unlink(missing_ok=True)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    scores.to_csv(out / SELECTION, index=False)
+
+
+def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables in a folder; how the runs were selected is in `attrs["selected"]`, which figures and tables print."""
+    from goldfish.figures import load, selection
+
+    runs, curves = load.read(place)
+    if (place / SELECTION).is_file():
+        runs.attrs["selected"] = selection.note(selection.read(place / SELECTION))
+    return runs, curves
 
 
 def find(experiment: Experiment, scale: str) -> Path:
@@ -77,9 +97,14 @@ def write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
     contents: dict[str, Any] = collect() | {
         "command": command,
         "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().items()},
-        "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in (RUNS, CURVES)},
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables(out)},
     }
     (out / MANIFEST).write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def tables(out: Path) -> list[Path]:
+    """The tables that are in a folder."""
+    return [out / name for name in (RUNS, CURVES, SELECTION) if (out / name).is_file()]
 
 
 def publish(experiment: Experiment, scale: str, files: Sequence[Path]) -> Path:

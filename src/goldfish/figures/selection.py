@@ -1,42 +1,85 @@
-"""Selecting runs before they are drawn: on validation, never on test."""
+"""What trials select: each candidate's score on validation, and the best of every group. Test data plays no part."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from goldfish.figures import grid
 
-RATE = "optimizer.lr"
-POINT = ["task", "cell", "init", "length"]
+SCORES = ["candidate", "metric", "score", "trials", "diverged", "failed", "chosen"]
+_LOWEST = ("val/loss",)  # of every other metric the highest is best
 
 
-def best_learning_rate(runs: pd.DataFrame, metric: str = "val/accuracy") -> pd.DataFrame:
-    """Keep, for each task × cell × initialisation × length, the runs of the learning rate that validates best.
+def score(trials: pd.DataFrame, per: Sequence[str], candidates: Sequence[str], metric: str) -> pd.DataFrame:
+    """The score of every candidate in every group: its mean `metric` over the trials that came to a result.
 
-    Best is the highest mean of `metric` over seeds; a diverged run counts at chance, a failed one not at all, and of
-    equals the smallest rate is kept. A table of one learning rate comes back as it is. The choice is written into
-    `attrs["selected"]`, which the figures print.
+    A diverged trial counts at chance (of a loss: as infinite), a failed or missing one not at all. The best score is
+    chosen, of equals that of the first in `candidates`; nothing where no trial of the group came to a result.
+
+    trials: one row per trial; the columns `per` make its group, `candidate` is what it tried.
+    Returns the columns `per`, then candidate, metric, score, trials, diverged, failed, chosen.
     """
-    rates = sorted(runs[RATE].dropna().unique()) if RATE in runs else []
-    if len(rates) < 2:
-        return runs
-    scores = _scores(runs, metric)
-    kept = runs.groupby(POINT, sort=False)[RATE].transform(lambda column: _best(scores, runs.loc[column.index]))
-    chosen = runs[runs[RATE] == kept].reset_index(drop=True)
-    listed = ", ".join(f"{rate:g}" for rate in rates)
-    chosen.attrs["selected"] = (
-        f"Learning rate: of {listed} the one with the highest mean {metric} over seeds, per point."
+    trials = trials.reset_index(drop=True)
+    values = _values(trials, metric)
+    sign = -1.0 if metric in _LOWEST else 1.0
+    blocks = []
+    for group, members in trials.groupby(list(per), sort=False, dropna=False):
+        rows = [_score(members[members["candidate"] == candidate], values) for candidate in candidates]
+        block = pd.DataFrame(rows).assign(**dict(zip(per, group, strict=True)), candidate=candidates, metric=metric)
+        ranked = (sign * block["score"]).dropna()
+        blocks.append(block.assign(chosen=block.index == ranked.idxmax() if len(ranked) else False))
+    return pd.concat(blocks, ignore_index=True)[[*per, *SCORES]]
+
+
+def chosen(scores: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The chosen candidate of each group; a group without one is not in it."""
+    best = scores[scores["chosen"]]
+    groups = best[_per(scores)].astype(object).itertuples(index=False, name=None)
+    return dict(zip(groups, best["candidate"], strict=True))
+
+
+def note(scores: pd.DataFrame) -> str:
+    """How the runs' settings were selected and how often each candidate was chosen, for figures and tables."""
+    counts = scores.groupby("candidate", sort=False)["chosen"].sum()
+    times = ", ".join(f"{candidate} ({count}×)" for candidate, count in counts.items())
+    metric, trials = scores["metric"].iloc[0], sorted(set(scores["trials"]))
+    best = "lowest" if metric in _LOWEST else "highest"
+    number = "–".join(str(count) for count in dict.fromkeys((trials[0], trials[-1])))
+    return (
+        f"Selected per {' × '.join(_per(scores))}: of {times} the one with the {best} mean {metric}"
+        f" over trials with seeds of their own (n = {number})."
     )
-    return chosen
 
 
-def _scores(runs: pd.DataFrame, metric: str) -> pd.Series:
-    """The metric of each run; NaN for a failed run."""
-    scores = grid.column(runs, metric).mask(runs["outcome"].isin(grid.HOLES))
-    levels = runs["task"].map({task: grid.chance(runs, task) or 0.0 for task in grid.tasks(runs)})
-    return scores.where(runs["outcome"] != "diverged", levels)
+def read(path: Path) -> pd.DataFrame:
+    """Read a table that `score` made."""
+    return pd.read_csv(path, dtype={"candidate": str, "metric": str})
 
 
-def _best(scores: pd.Series, rows: pd.DataFrame) -> float:
-    means = scores[rows.index].groupby(rows[RATE]).mean().fillna(float("-inf"))
-    return float(means.idxmax())  # the first of equals; groupby sorts the rates
+def _per(scores: pd.DataFrame) -> list[str]:
+    return [column for column in scores if column not in SCORES]
+
+
+def _values(trials: pd.DataFrame, metric: str) -> pd.Series:
+    """The metric of each trial: NaN where it failed, chance or infinity where it diverged."""
+    values = grid.column(trials, metric).mask(trials["outcome"].isin(grid.HOLES))
+    if metric in _LOWEST:
+        return values.where(trials["outcome"] != "diverged", math.inf)
+    levels = trials["task"].map({task: grid.chance(trials, task) or 0.0 for task in set(trials["task"])})
+    return values.where(trials["outcome"] != "diverged", levels)
+
+
+def _score(trials: pd.DataFrame, values: pd.Series) -> dict[str, float]:
+    """One candidate's score in one group; the sum is exact, so that equals are equal in any order of the trials."""
+    known = values[trials.index].dropna()
+    return {
+        "score": math.fsum(known) / len(known) if len(known) else math.nan,
+        "trials": len(trials),
+        "diverged": int((trials["outcome"] == "diverged").sum()),
+        "failed": len(trials) - len(known),
+    }

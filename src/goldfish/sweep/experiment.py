@@ -10,44 +10,71 @@ scales:                   # each overrides base and grids; a grid is named as a 
   smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}
   cpu: {}
 solved: {val/loss: "< 0.04"}   # optional: when a run counts as solved, where the paper has another rule than the task
+select:                   # optional: trials come first, and choose on validation what reported runs are trained with
+  candidates: {optimizer.lr: [0.003, 0.01, 0.03]}   # several keys are crossed
+  seed: [100, 101]        # the trials' own, none that is reported
+  per: [cell, init]       # one choice for each; by default for each point, whatever varies but the seed
+  trials: {gated: {task.length: 40}}   # what trials have otherwise than the reported runs of a grid
+  by: val/accuracy        # the highest mean over trials, for val/loss the lowest; of equals the smallest candidate
 """
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 import goldfish
-from goldfish.config import Config
 from goldfish.errors import ConfigError, nearest
 
-if TYPE_CHECKING:
-    from goldfish.sweep.compose import Composer
-
 FILE = "experiment.yaml"
+METRICS = ("val/accuracy", "val/loss")  # what trials can be compared by
+SWEEP = ("base", "grids", "select")
+SELECT = ("candidates", "seed", "per", "trials", "by")
 Keys = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Select:
+    """What trials choose: the best of the candidates by a validation metric, once for each value of the keys `per`.
+
+    `trials` holds, by grid, what trials have otherwise than reported runs. An empty `per` means each point.
+    """
+
+    candidates: Keys
+    seed: Any
+    trials: dict[str, Keys] = field(default_factory=dict)
+    per: tuple[str, ...] = ()
+    by: str = "val/accuracy"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A sweep, unexpanded: base, grids and selection, with the changes of a scale merged in."""
+
+    base: Keys
+    grids: dict[str, Keys]
+    select: Select | None = None
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """What experiment.yaml says, unexpanded; `scales` holds base and grids of each scale, merged.
+    """What experiment.yaml says.
 
     `solved` is its own criterion, metric → condition; empty where the task's stands.
     """
 
     name: str
     folder: Path
-    scales: Mapping[str, tuple[Keys, dict[str, Keys]]] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
     solved: Mapping[str, str] = field(default_factory=dict)
 
-    def scale(self, name: str) -> tuple[Keys, dict[str, Keys]]:
-        """Base and grids at a scale. Raises ConfigError where there is no such scale."""
+    def scale(self, name: str) -> Scale:
+        """The sweep at a scale. Raises ConfigError where there is no such scale."""
         if name not in self.scales:
             raise ConfigError(f"--scale={name}: {self.name} has no such scale; {nearest(name, self.scales)}")
         return self.scales[name]
@@ -72,32 +99,38 @@ def read(name: str) -> Experiment:
     """Read one experiment. Raises ConfigError for a file that is no experiment."""
     place = folder(name)
     path = place / FILE
-    values = _mapping(path, "", _load(path), ("base", "grids", "scales", "solved"))
-    base, grids = _keys(path, "base", values.get("base")), _grids(path, "grids", values.get("grids"))
-    scales = {}
+    values = _mapping(path, "", _load(path), (*SWEEP, "scales", "solved"))
+    common, scales = _merged(path, "", Scale({}, {}), values), {}
     for scale, changes in _mapping(path, "scales", values.get("scales")).items():
-        inner = _mapping(path, f"scales.{scale}", changes, ("base", "grids"))
-        changed = _grids(path, f"scales.{scale}.grids", inner.get("grids"))
-        merged = base | _keys(path, f"scales.{scale}.base", inner.get("base"))
-        scales[str(scale)] = (merged, _changed(path, scale, grids, changed))
+        inner = _mapping(path, f"scales.{scale}", changes, SWEEP)
+        scales[str(scale)] = _merged(path, f"scales.{scale}.", common, inner)
     return Experiment(name, place, scales, _criterion(path, values.get("solved")))
 
 
-def expand(experiment: Experiment, scale: str, composer: Composer | None = None) -> list[Config]:
-    """The resolved configuration of every run at a scale, each once. Raises ConfigError when any of them is wrong."""
-    from goldfish.sweep import compose, grids
-    from goldfish.sweep.overrides import Setting
+def _merged(path: Path, head: str, before: Scale, changes: Keys) -> Scale:
+    """A sweep with the changes that stand below `head`."""
+    base = before.base | _keys(path, f"{head}base", changes.get("base"))
+    grids = _changed(path, f"{head}grids", before.grids, _grids(path, f"{head}grids", changes.get("grids")))
+    return Scale(base, grids, _selection(path, f"{head}select", before.select, grids, changes.get("select")))
 
-    composer = composer or compose.Composer(compose.loader())
-    base, united = experiment.scale(scale)
-    try:
-        axes = {name: grids.axes(grid, composer.options) for name, grid in united.items()}
-        common = grids.axes(base, composer.options)
-        recorded = Setting("tracking.experiment_name", experiment.name, experiment.name)
-        points = [(*point, recorded) for point in grids.points(common, axes, {})]
-        return [config for _, config in composer.distinct(points)]
-    except ConfigError as error:
-        raise ConfigError(f"{experiment.folder / FILE}: {error}") from error
+
+def _selection(path: Path, where: str, before: Select | None, grids: Mapping[str, Keys], changes: Any) -> Select | None:
+    """A selection with changes; None where there is none."""
+    given = _mapping(path, where, changes, SELECT)
+    if before is None and not given:
+        return None
+    before = before or Select({}, None)
+    candidates = _keys(path, f"{where}.candidates", given.get("candidates")) or before.candidates
+    seed, per, by = (given.get(key, getattr(before, key)) for key in ("seed", "per", "by"))
+    trials = {name: before.trials.get(name, {}) for name in grids}
+    trials = _changed(path, f"{where}.trials", trials, _grids(path, f"{where}.trials", given.get("trials")), add=False)
+    if not candidates or seed is None:
+        raise ConfigError(f"{path}: {where}.{'seed' if candidates else 'candidates'}: a value is required")
+    if not isinstance(per, (list, tuple)):
+        raise ConfigError(f"{path}: {where}.per={per}: expected a list of keys")
+    if by not in METRICS:
+        raise ConfigError(f"{path}: {where}.by={by}: {nearest(by, METRICS)}")
+    return Select(candidates, seed, trials, tuple(str(key) for key in per), by)
 
 
 def _load(path: Path) -> Any:
@@ -149,13 +182,15 @@ def _grids(path: Path, where: str, value: Any) -> dict[str, Keys]:
     return {name: _keys(path, f"{where}.{name}", grid) for name, grid in _mapping(path, where, value).items()}
 
 
-def _changed(path: Path, scale: str, grids: dict[str, Keys], changes: dict[str, Keys]) -> dict[str, Keys]:
-    """The grids with a scale's changes, in the order of the file; a change whose name is no grid's adds one."""
-    merged = copy.deepcopy(grids)
+def _changed(
+    path: Path, where: str, grids: Mapping[str, Keys], changes: Mapping[str, Keys], *, add: bool = True
+) -> dict[str, Keys]:
+    """The grids with the changes at `where`, in the order of the file; a new name adds a grid, if it may."""
+    merged = {name: dict(grid) for name, grid in grids.items()}
     for name, change in changes.items():
         matching = fnmatch.filter(grids, name)
-        if not matching and any(mark in name for mark in "*?["):
-            raise ConfigError(f"{path}: scales.{scale}.grids.{name}: matches no grid; {nearest(name, grids)}")
+        if not matching and (not add or any(mark in name for mark in "*?[")):
+            raise ConfigError(f"{path}: {where}.{name}: matches no grid; {nearest(name, grids)}")
         for grid in matching or [name]:
             merged[grid] = merged.get(grid, {}) | change
     return merged

@@ -32,7 +32,7 @@ from __future__ import annotations
     H0,  # (R, B, H)
     C0,
     OUTPUTS,  # h (R, T, B, H)
-    SAVED,  # (R, T, B, saved·H): what the backward pass reads of each step; 0 where it is computed again
+    SAVED,  # (R, tile, T, row, saved·H): what the backward pass reads of each step; 0 where it is computed again
     CELL,  # c (R, T, B, H), or at the starts of chunks (R, T/CHUNK, B, H)
     H_LAST,  # (R, B, H)
     C_LAST,

@@ -142,13 +142,12 @@ class _Layer:
         again = self.chunk * self.rows * module.SAVED * H if self.recompute else 0
         row = module.STATES * H + ring * (module.ADJOINTS * H + width) + H
         self._run(passes.backward, given, max(H, DX) + self.rows * row + again)
-        norms = {name: 0.5 * torch.log2(value) + exponents for name, value in squares.items()}
         return _Gradients(
             inputs=dx,
             exponent=exponents,
             initial=[self._cut(value) for value in initial],
             weights=self._weight_gradients(gradient),
-            log2_norm=norms | {"state": norms.get("state", norms["h"])},
+            squares=squares,
         )
 
     def _run(self, compiled: Any, given: _Description, scratch: int) -> None:
@@ -210,10 +209,15 @@ class _Gradients:
         exponent: Tensor,
         initial: list[Tensor],
         weights: LayerWeights,
-        log2_norm: dict[str, Tensor],
+        squares: dict[str, Tensor],
     ) -> None:
         self.inputs, self.exponent, self.initial = inputs, exponent, initial
-        self.weights, self.log2_norm = weights, log2_norm
+        self.weights, self.squares = weights, squares
+
+    def log2_norms(self) -> dict[str, Tensor]:
+        """Name → (R, T, B), float64."""
+        found = {name: 0.5 * torch.log2(value) + self.exponent for name, value in self.squares.items()}
+        return {"state": found["h"], **found}
 
 
 class _Compiled(torch.autograd.Function):
@@ -260,8 +264,9 @@ class _Compiled(torch.autograd.Function):
             direct, exponent = found.inputs, found.exponent
             initial[:0] = found.initial
             weights[:0] = found.weights
-            norms.insert(0, found.log2_norm)
-        if ctx.recorder.active:
+            if ctx.recorder.active:
+                norms.insert(0, found.log2_norms())
+        if norms:
             ctx.recorder.record(norms)
         if direct is not None and exponent is not None:
             direct = torch.ldexp(direct, exponent.unsqueeze(-1))[..., : layers[0].inputs.shape[-1]]

@@ -11,7 +11,7 @@ from numba import njit
 
 from goldfish.engines.cpu import field
 from goldfish.engines.cpu.functions import OPTIONS, sigmoid, tanh
-from goldfish.engines.cpu.product import lanes, product
+from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
 from goldfish.engines.cpu.vector import at, fma, load, pointer, read, store
 
 GATES, SAVED, STATES, ADJOINTS = 3, 4, 1, 4  # widths in units of H
@@ -37,6 +37,8 @@ def forward(
         product(M, H, n_h, S, at(bias, 3 * H), 0, H, h_before, H, 1, at(weight_hh, 2 * H), 0, x_t, 0, 1, weight_hh, G)
         for m in range(M):
             gates, h_m, before = at(a, m * S), at(now, m * H), at(h_before, m * H)
+            ask(at(gates, AHEAD * saved_t), S)
+            ask(at(h_m, AHEAD * h_t), H)
             for j in range(0, H, lanes(a)):
                 reset, z = sigmoid(load(gates, j)), sigmoid(load(gates, H + j))
                 n = tanh(fma(reset, load(gates, 3 * H + j), load(gates, 2 * H + j)))[0]

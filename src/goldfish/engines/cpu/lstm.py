@@ -11,7 +11,7 @@ from numba import njit
 
 from goldfish.engines.cpu import field
 from goldfish.engines.cpu.functions import OPTIONS, sigmoid, tanh
-from goldfish.engines.cpu.product import lanes, product
+from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
 from goldfish.engines.cpu.vector import at, fma, load, pointer, read, store, total
 
 GATES, SAVED, STATES, ADJOINTS = 4, 5, 2, 4  # widths in units of H
@@ -35,6 +35,8 @@ def forward(
         product(M, G, a, S, bias, 0, D, at(x, t * X_T), X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, G)
         for m in range(M):
             gates, c, h_m, before = at(a, m * S), at(a, m * S + 4 * H), at(now, m * H), at(c_before, m * c_row)
+            ask(at(gates, AHEAD * saved_t), S)
+            ask(at(h_m, AHEAD * h_t), H)
             for j in range(0, H, lanes(a)):
                 i, forget = sigmoid(load(gates, j)), sigmoid(load(gates, H + j))
                 g, o = tanh(load(gates, 2 * H + j))[0], sigmoid(load(gates, 3 * H + j))

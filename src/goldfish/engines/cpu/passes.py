@@ -15,7 +15,7 @@ from goldfish.engines.cpu import field, gru, lstm, rnn
 from goldfish.engines.cpu.adjoint import arrive, rows_below, scale, source_row, source_width
 from goldfish.engines.cpu.cache import kept
 from goldfish.engines.cpu.functions import OPTIONS
-from goldfish.engines.cpu.product import lanes
+from goldfish.engines.cpu.product import AHEAD, ask, lanes
 from goldfish.engines.cpu.vector import at, fetch_add, load, pointer, read, spread, store, write
 
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
@@ -83,7 +83,7 @@ def forward(cell: str, dtype: str) -> Any:
                 h_before = at(h, -B * H) if first > 0 else tensor(f, field.H0, (r * B + b) * H, real)
                 saved, saved_t, c_before = scratch, 0, h_before
                 if kept:
-                    saved, saved_t = tensor(f, field.SAVED, ((r * T + first) * B + b) * S, real), B * S
+                    saved, saved_t = tensor(f, field.SAVED, ((r * B + b) * T + first * M) * S, real), M * S
                 if kind == LSTM:
                     c_before = tensor(f, field.C0, (r * B + b) * H, real)
                     if first > 0:
@@ -164,7 +164,7 @@ def backward(cell: str, dtype: str) -> Any:
                         c_first = tensor(f, field.CELL, ((r * chunks + k) * B + b) * H, real)
                 saved, saved_t = again, M * S
                 if kept:
-                    saved, saved_t = tensor(f, field.SAVED, ((r * T + first) * B + b) * S, real), B * S
+                    saved, saved_t = tensor(f, field.SAVED, ((r * B + b) * T + first * M) * S, real), M * S
                 else:
                     h_first = at(h, (first - 1) * B * H) if first > 0 else initial
                     if kind == LSTM:
@@ -185,6 +185,11 @@ def backward(cell: str, dtype: str) -> Any:
                     exponents = tensor(f, field.EXPONENT, sample, INTEGER)
                     for m in range(M):
                         row, d_m, h_m = at(joint, m * J), at(d, m * A), at(h_before, m * H)
+                        ask(at(h, ((t - 1 - AHEAD) * B + m) * H), H)
+                        ask(at(now, m * S - AHEAD * saved_t), S)
+                        ask(at(x, (t - AHEAD) * X_T + m * X_B), D)
+                        if has_direct:
+                            ask(at(direct, (t - AHEAD) * direct_t + m * direct_b), H)
                         exponent = read(exponents, B + m) if t < T - 1 else INTEGER
                         shift = 0
                         if has_exponent:

@@ -13,9 +13,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from goldfish.engines.cpu.functions import OPTIONS
-from goldfish.engines.cpu.vector import at, call_llvm, load_vector, splat, store_vector, vector_of
+from goldfish.engines.cpu.vector import at, call_llvm, load_vector, prefetch, splat, store_vector, vector_of
 
 I64 = ir.IntType(64)
+AHEAD = 2  # steps between asking for a row and using it
 # 32 registers of 64 bytes hold a tile of 8 rows × 2 vectors; 16 of 32 bytes one of 4 rows × 1 vector
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 ROWS, VECTORS = (8, 2) if WIDE else (4, 1)
@@ -108,6 +109,13 @@ def lanes(typing: Any, base: Any) -> Any:
         return I64(count)
 
     return types.int64(base), emit
+
+
+@njit(**OPTIONS)
+def ask(row: Any, n: int) -> None:
+    """Prefetch a row of n numbers, even outside the buffer: a step's rows lie pages away from the last one's."""
+    for j in range(0, n, lanes(row)):
+        prefetch(row, j)
 
 
 @njit(**OPTIONS)

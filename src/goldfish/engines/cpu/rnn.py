@@ -11,7 +11,7 @@ from numba import njit
 
 from goldfish.engines.cpu import field
 from goldfish.engines.cpu.functions import OPTIONS, positive, tanh
-from goldfish.engines.cpu.product import lanes, product
+from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
 from goldfish.engines.cpu.vector import at, at_least, load, pointer, read, store
 
 GATES, SAVED, STATES, ADJOINTS = 1, 1, 1, 1  # widths in units of H
@@ -32,6 +32,8 @@ def forward(
     for t in range(steps):
         a, now = at(saved, t * saved_t), at(h, t * h_t)
         product(M, H, a, H, bias, 0, D, at(x, t * X_T), X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, H)
+        ask(at(a, AHEAD * saved_t), M * H)
+        ask(at(now, AHEAD * h_t), M * H)
         for j in range(0, M * H, lanes(a)):
             before = load(a, j)
             if nonlinearity == 1:

@@ -159,6 +159,21 @@ def store_vector(builder: Any, kind: Vector, value: Any, address: Any) -> None:
 
 
 @intrinsic
+def prefetch(typing: Any, base: Any, index: Any) -> Any:
+    """Ask for the cache line of a number that will be read soon."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte)
+        builder.call(function, [address, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(base, types.int64), emit
+
+
+@intrinsic
 def fetch_add(typing: Any, counter: Any) -> Any:
     """Take the next number from a counter that threads share."""
 
