@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goldfish import registry
 from goldfish.cells.base import Cell, State
-from goldfish.engines import select
+from goldfish.engines import cpu, select
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
 from goldfish.errors import ConfigError, nearest
@@ -40,6 +40,8 @@ class Recurrent(nn.Module):
         num_layers: L.
         replicas: R.
         engine: auto, eager, stepwise, cpu or cuda; auto takes the fastest that runs the cell where the inputs are.
+        recompute: in the engine `cpu`, whether the backward pass computes gates again, √T steps at a time, rather than
+            read them from memory: the same bits. By default from 10,000 steps on.
         device: where the parameters live.
         dtype: of the parameters.
         **arguments: the cell's further arguments, such as nonlinearity="relu".
@@ -57,6 +59,7 @@ class Recurrent(nn.Module):
         num_layers: int = 1,
         replicas: int = 1,
         engine: str = "auto",
+        recompute: bool | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **arguments: Any,
@@ -69,7 +72,7 @@ class Recurrent(nn.Module):
             self.name = type(cell).__name__.lower()
         self.cell, self.input_size, self.replicas = cell, input_size, replicas
         select.check(engine, cell)
-        self.engine = engine
+        self.engine, self.recompute = engine, recompute
         self.recorder = Recorder()
         self._pool: dict[Any, list[Tensor]] = {}
         G, H = len(cell.gates), cell.hidden_size
@@ -128,7 +131,10 @@ class Recurrent(nn.Module):
             x, weight_ih = nn.functional.pad(x, (0, 1)), nn.functional.pad(weights[0].weight_ih, (0, 1))
             weights[0] = weights[0]._replace(weight_ih=weight_ih)
         engine = select.choose(self.engine, self.cell, x.device, x.dtype)
-        outputs, finals = engine.run(self.cell, x, weights, initial, self.recorder, self._pool)
+        options = {} if self.recompute is None else {"recompute": self.recompute}
+        if options and engine is not cpu:
+            raise ConfigError(f"recompute={self.recompute}: only engine=cpu has it, which does not run here")
+        outputs, finals = engine.run(self.cell, x, weights, initial, self.recorder, self._pool, **options)
         named = {name: torch.stack([final[k] for final in finals], dim=1) for k, name in enumerate(self.cell.states)}
         return outputs.transpose(1, 2), named
 

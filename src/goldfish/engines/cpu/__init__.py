@@ -21,8 +21,9 @@ CELLS = ("goldfish.cells.rnn", "goldfish.cells.lstm", "goldfish.cells.gru")  # b
 
 def unavailable(cell: Cell, dtype: torch.dtype) -> str:
     """Why this engine cannot run a cell in a dtype on this machine, in one line; "" where it can."""
-    if type(cell).__module__ not in CELLS:
-        return f"it has kernels for rnn, lstm and gru, not for {type(cell).__name__.lower()}"
+    kind = type(cell)
+    if kind.__module__ not in CELLS:
+        return f"it has kernels for rnn, lstm and gru, not for {kind.__name__.lower()} of {kind.__module__}"
     if dtype not in (torch.float32, torch.float64):
         return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
     return _missing()

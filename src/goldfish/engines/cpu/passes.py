@@ -13,8 +13,8 @@ from numba import cfunc, njit, types
 
 from goldfish.engines.cpu import field, gru, lstm, rnn
 from goldfish.engines.cpu.adjoint import arrive, rows_below, scale, source_row, source_width
-from goldfish.engines.cpu.cache import kept
 from goldfish.engines.cpu.functions import OPTIONS
+from goldfish.engines.cpu.kernel_cache import kept
 from goldfish.engines.cpu.product import AHEAD, ask, lanes
 from goldfish.engines.cpu.vector import at, fetch_add, load, pointer, read, spread, store, write
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 from goldfish.engines.cpu.functions import OPTIONS
@@ -18,7 +18,7 @@ from goldfish.engines.cpu.vector import at, call_llvm, load_vector, prefetch, sp
 I64 = ir.IntType(64)
 AHEAD = 2  # steps between asking for a row and using it
 # 32 registers of 64 bytes hold a tile of 8 rows × 2 vectors; 16 of 32 bytes one of 4 rows × 1 vector
-WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
+WIDE = "+avx512f" in (config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()).split(",")
 ROWS, VECTORS = (8, 2) if WIDE else (4, 1)
 
 
