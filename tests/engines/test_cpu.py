@@ -371,3 +371,19 @@ def test_recompute_belongs_to_this_engine() -> None:
     recurrent = Recurrent("gru", 2, 3, engine="stepwise", recompute=True)
     with pytest.raises(ConfigError, match="recompute=True: only engine=cpu has it"):
         recurrent(torch.zeros(1, 1, 2, 2))
+
+
+def test_a_norm_far_below_the_joint_one() -> None:
+    """dL/dh_t 1e-25 of dL/dc_t: its squares are no float32, its norm is."""
+    torch.manual_seed(0)
+    own = Recurrent("lstm", 2, 16, engine="cpu")
+    with torch.no_grad():
+        own.get_parameter("weight_hh_l0").mul_(1e-25)
+    eager = Recurrent("lstm", 2, 16, engine="eager", dtype=torch.float64)
+    eager.load_state_dict(own.state_dict())
+    inputs, cotangent = torch.randn(1, 2, 6, 2), torch.zeros(1, 2, 6, 16)
+    cotangent[:, :, -1] = 1
+    found, expected = step(own, inputs, cotangent), step(eager, inputs.double(), cotangent.double())
+    assert float((expected["norm h"] - expected["norm c"])[..., :-1].max()) < -75
+    for name in ("norm h", "norm c", "norm state"):
+        assert relative_log2(found[name], expected[name]) <= 2e-6
