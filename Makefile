@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: sweep test lint clean help
+.PHONY: sweep test lint bench clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,10 @@ lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## this project beside its peers, into benchmarks/results, then docs/performance_table.md
+	$(BIN)/goldfish bench --update-results
+	$(BIN)/goldfish bench --render
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "goldfish needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=…)"; exit 2; }

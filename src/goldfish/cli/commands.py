@@ -27,6 +27,7 @@ How far back can a recurrent network remember, and why does it forget?
   goldfish export --to runs.csv|.parquet  every recorded run as one table
   goldfish status                         what is recorded: solved, unsolved, diverged, failed, stale
   goldfish ui [experiment]                open the recorded runs in the MLflow UI
+  goldfish bench                          time this project beside its peers, as ratios
 
 goldfish <command> --help explains one command, goldfish --version tells the version.
 Shell completion: eval "$(goldfish train -sc install=bash)"
@@ -68,7 +69,11 @@ def train(arguments: Sequence[str]) -> int:
 
 def reproduce(arguments: Sequence[str]) -> int:
     """Train what experiments lack, then write their tables and figures."""
-    parser = _parser("reproduce", "Train what an experiment lacks, then write its table and figures.")
+    about = (
+        "Train what an experiment lacks, then write its table and figures. Where experiment.yaml has a select, trials "
+        "with seeds of their own come first and choose on validation, for example the learning rate."
+    )
+    parser = _parser("reproduce", about)
     _experiments(parser)
     parser.add_argument("--update-results", action="store_true", help="copy them into experiments/<name>/results")
     parser.add_argument("--rerun", default="missing", metavar="missing|stale|all", help="runs to train (missing)")
@@ -132,6 +137,13 @@ def ui(arguments: Sequence[str]) -> int:
     return serve(args.experiment, port=port)
 
 
+def bench(arguments: Sequence[str]) -> int:
+    """Time this project beside its peers."""
+    from goldfish.cli.bench import bench
+
+    return bench(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "reproduce": reproduce,
@@ -139,6 +151,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": export,
     "status": status,
     "ui": ui,
+    "bench": bench,
 }
 
 

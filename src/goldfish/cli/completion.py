@@ -31,6 +31,7 @@ def suggestions(command: str | None) -> list[str]:
         "figures": ["--scale"],
         "export": ["--to", "--experiment"],
         "ui": ["--port"],
+        "bench": ["--device", "--only", "--quick", "--threads", "--update-results", "--render"],
     }
     if command is None:
         return [*COMMANDS, "--help", "--version"]

@@ -1,0 +1,1 @@
+"""`python -m benchmarks` is `goldfish bench`; results/ holds what was measured."""

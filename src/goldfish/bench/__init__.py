@@ -1,0 +1,1 @@
+"""The benchmark: this project beside its peers in one interleaved run, as ratios with the targets beside them."""

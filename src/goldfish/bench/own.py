@@ -1,0 +1,111 @@
+"""This project's contestants: every engine that runs here, with and without the norms of all adjoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from goldfish import registry
+from goldfish.bench.interleave import Contestant, Entrant, NotRun, repeated
+from goldfish.bench.problem import CELLS, Shape, draw
+from goldfish.engines.select import ENGINES, choose
+from goldfish.errors import ConfigError
+from goldfish.probes.gradient_flow import GradientFlow, gradient_flow
+from goldfish.recurrent import Recurrent
+
+INSTRUMENTED = "instrumented"
+OURS = f"goldfish auto, {INSTRUMENTED}"
+_ELSEWHERE = {"cpu": "cuda", "cuda": "cpu"}  # device → the engine that is another device's
+
+
+def engines(device: str) -> list[str]:
+    """The engines for a device, `auto` first."""
+    return [engine for engine in ENGINES if engine != _ELSEWHERE[device]]
+
+
+def auto(device: str) -> str:
+    """What engine=auto takes for each cell here, such as "rnn: cpu, lstm: cpu, gru: stepwise"."""
+    taken = {}
+    for cell in CELLS:
+        built = build(Shape(cell), "auto", device).cell
+        taken[cell] = choose("auto", built, torch.device(device), torch.float32).__name__.rpartition(".")[2]
+    return ", ".join(f"{cell}: {engine}" for cell, engine in taken.items())
+
+
+def name(engine: str, instrumented: bool) -> str:
+    """A contestant's name."""
+    return f"goldfish {engine}{f', {INSTRUMENTED}' if instrumented else ''}"
+
+
+def build(shape: Shape, engine: str, device: str, dtype: torch.dtype = torch.float32) -> Recurrent:
+    """The network of a shape; the same weights whichever engine. Raises ConfigError where the engine cannot run it."""
+    torch.manual_seed(3)
+    recurrent = Recurrent(
+        shape.cell, shape.inputs, shape.hidden, replicas=shape.replicas, engine=engine, dtype=torch.float32
+    )
+    return recurrent.to(device, dtype)
+
+
+def step(shape: Shape, engine: str, device: str, instrumented: bool) -> Entrant:
+    """Forward, loss over all outputs, backward into all weights; when instrumented, all adjoints' norms as well."""
+    try:
+        recurrent = build(shape, engine, device)
+    except ConfigError as error:
+        return NotRun(str(error))
+    inputs, cotangent = draw(shape, device)
+
+    def train() -> None:
+        recurrent.zero_grad(set_to_none=True)
+        outputs, _ = recurrent(inputs)
+        loss = (outputs * cotangent).sum()
+        with _measured(recurrent, instrumented) as flow:
+            loss.backward()
+        if flow is not None:
+            assert len(flow.log2_norm)
+
+    return repeated(train, shape.replicas)
+
+
+def steps(shape: Shape, device: str) -> Iterator[tuple[str, Entrant]]:
+    """Every engine for the device, instrumented and not."""
+    for engine in engines(device):
+        for instrumented in (True, False):
+            yield name(engine, instrumented), step(shape, engine, device, instrumented)
+
+
+class Pack:
+    """R runs with Adam, each a flat leaf with a parameter group of its own, as goldfish.train trains a pack."""
+
+    def __init__(self, shape: Shape, device: str, instrumented: bool) -> None:
+        self.recurrent, self.instrumented = build(shape, "auto", device), instrumented
+        self.inputs, self.cotangent = draw(shape, device)
+        self.shapes = {name: value.shape[1:] for name, value in self.recurrent.named_parameters()}
+        flat = torch.cat([value.detach().flatten(1) for value in self.recurrent.parameters()], dim=1)
+        self.leaves = [nn.Parameter(row.clone()) for row in flat]
+        self.optimizer = registry.load("optimizer", "adam")([{"params": [leaf]} for leaf in self.leaves])
+
+    def step(self) -> None:
+        """One training step of every run."""
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs, _ = functional_call(self.recurrent, self._weights(), (self.inputs,))
+        loss = (outputs * self.cotangent).sum()
+        with _measured(self.recurrent, self.instrumented):
+            loss.backward()
+        self.optimizer.step()
+
+    def _weights(self) -> dict[str, Tensor]:
+        parts = torch.stack([*self.leaves]).split([shape.numel() for shape in self.shapes.values()], dim=1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+
+def packed(shape: Shape, device: str, instrumented: bool) -> Contestant:
+    """A pack as a contestant."""
+    return repeated(Pack(shape, device, instrumented).step, shape.replicas)
+
+
+def _measured(recurrent: Recurrent, instrumented: bool) -> AbstractContextManager[GradientFlow | None]:
+    return gradient_flow(recurrent) if instrumented else nullcontext()

@@ -1,0 +1,90 @@
+"""Runs the sections one after another: prints each one's tables, and writes its CSV, as soon as it is measured."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from tqdm import tqdm
+
+from goldfish.bench import results, rows, table
+from goldfish.bench.bench import Bench
+from goldfish.bench.rows import Row, not_run
+from goldfish.bench.sections import SECTIONS
+from goldfish.errors import ConfigError
+
+
+def section(name: str) -> ModuleType:
+    """A section's module."""
+    return importlib.import_module(f"goldfish.bench.sections.{name}")
+
+
+def run(names: Sequence[str], *, device: str, threads: int, quick: bool, update: bool) -> None:
+    """Measure sections, print and write them. Raises ConfigError where there is no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device=cuda: no CUDA device here; expected cpu")
+    folder = results.folder(device, update)
+    torch.set_num_threads(threads)
+    print(_heading(device, threads))
+    if quick:
+        print("A quick look at smaller sizes: the targets are those of the whole benchmark.")
+    if device == "cuda":
+        _print_verdicts()
+    found: list[Row] = []
+    with ExitStack() as stack:
+        bench = Bench(device, threads, quick, stack)
+        for name in names:
+            about = results.about(device, threads, quick)
+            measured = measure(bench, section(name))
+            found.extend(measured)
+            rows.write(folder / f"{name}.csv", measured, about)
+            print(f"\n== {section(name).TITLE}\n\n" + "\n\n".join(item.text() for item in table.tables(measured)))
+    written = [folder / f"{name}.csv" for name in names] + results.draw(found, folder / "growth")
+    print("\nWritten: " + ", ".join(str(file) for file in written))
+
+
+def measure(bench: Bench, module: ModuleType) -> list[Row]:
+    """One section's rows, its summary included."""
+    missing = [package for package in module.NEEDS if importlib.util.find_spec(package) is None]
+    if missing:
+        return [not_run(module.NAME, "the section", "goldfish", f"needs {', '.join(missing)}")]
+    found: list[Row] = []
+    with tqdm(module.jobs(bench), file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
+        for job in bar:
+            bar.set_description(f"{module.NAME}: {job.name}")
+            found.extend(job.run())
+    return found + list(module.summary(bench, found))
+
+
+def order() -> list[tuple[str, str]]:
+    """Every section's name and title."""
+    return [(name, section(name).TITLE) for name in SECTIONS]
+
+
+def _heading(device: str, threads: int) -> str:
+    facts = results.about(device, threads, False)
+    load = float(facts["load"])
+    busy = " – this machine is busy: believe the spreads, not the times" if load > 0.5 * (os.cpu_count() or 1) else ""
+    return f"{facts['machine']}; {threads} threads; engine=auto: {facts['auto']}; load {load:.2f}{busy}"
+
+
+def _print_verdicts() -> None:
+    """What the CUDA kernels were found to be on this machine."""
+    if importlib.util.find_spec("goldfish.engines.cuda") is None:
+        print("goldfish.engines.cuda is not there: its kernels have no verdicts")
+        return
+    verdicts = importlib.import_module("goldfish.engines.cuda").verdicts()
+    print("Verdicts on the CUDA kernels:", *(verdicts or ["none: the engine cannot run here"]), sep="\n  ")
+
+
+def render() -> list[Path]:
+    """docs/performance_table.md and its plots, from benchmarks/results/; the files written."""
+    root = results.clone()
+    return results.render(root / "benchmarks" / "results", root / "docs", order())

@@ -1,0 +1,3 @@
+"""What is measured: one file a section. Each has TITLE, NEEDS (packages), jobs(bench) and summary(bench, rows)."""
+
+SECTIONS = ("single", "instrumented", "packing", "sweep", "exactness", "growth", "first_use", "harness", "floor")
