@@ -77,11 +77,10 @@ def _heading(device: str, threads: int) -> str:
 
 def _print_verdicts() -> None:
     """What the CUDA kernels were found to be on this machine."""
-    if importlib.util.find_spec("goldfish.engines.cuda") is None:
-        print("goldfish.engines.cuda is not there: its kernels have no verdicts")
-        return
-    verdicts = importlib.import_module("goldfish.engines.cuda").verdicts()
-    print("Verdicts on the CUDA kernels:", *(verdicts or ["none: the engine cannot run here"]), sep="\n  ")
+    from goldfish.engines import cuda
+
+    found = [str(verdict) for verdict in cuda.verdicts()] or ["none: cuda-core, NVRTC or a CUDA device is missing"]
+    print("Verdicts on the CUDA kernels:", *found, sep="\n  ")
 
 
 def render() -> list[Path]:

@@ -1,0 +1,109 @@
+"""Persistent CUDA kernels: each tile of rows runs its whole sequence in one launch, in exact IEEE arithmetic.
+
+Compiled at run time through cuda-core; nothing of CUDA is imported before it is needed. docs/architecture.md tells how.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from goldfish import registry
+from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.engines.cpu import CELLS
+
+if TYPE_CHECKING:
+    from goldfish.engines.cuda.verdict import Verdict
+    from goldfish.engines.eager import LayerWeights
+    from goldfish.engines.scaled import Recorder
+
+OLDEST = (7, 0)  # compute capability
+
+
+def unavailable(cell: Cell, dtype: torch.dtype) -> str:
+    """Why this engine cannot run a cell in a dtype on the current CUDA device, in one line; "" where it can.
+
+    The first call for a cell, hidden size and dtype on a machine compares the kernels with `eager`, in a second or two;
+    the verdict is remembered in the user's cache directory.
+    """
+    from goldfish.engines.cuda import plan
+
+    kind = type(cell)
+    if kind.__module__ not in CELLS:
+        return f"it has kernels for rnn, lstm and gru, not for {kind.__name__.lower()} of {kind.__module__}"
+    if dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
+    assert isinstance(cell, HandDerivedCell)
+    return plan.too_large(cell, dtype.itemsize) or _missing() or _distrusted(cell, dtype)
+
+
+@cache
+def _missing() -> str:
+    for package in ("cuda.core", "cuda.bindings"):
+        if not _is_there(package):
+            return "cuda-core is not installed: pip install 'goldfish-rnn[cuda]'"
+    if not torch.cuda.is_available():
+        return "there is no CUDA device"
+    from goldfish.engines.cuda import store
+
+    try:
+        store.compiler()
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"NVRTC cannot be loaded ({str(error).splitlines()[0]}): pip install 'goldfish-rnn[cuda]'"
+    return ""
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def _distrusted(cell: HandDerivedCell, dtype: torch.dtype) -> str:
+    from goldfish.engines.cuda import launch, plan, verdict
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    gpu = launch.multiprocessor(device)
+    if gpu.capability < OLDEST:
+        return (
+            f"this GPU's compute capability is {gpu.capability[0]}.{gpu.capability[1]}, below {OLDEST[0]}.{OLDEST[1]}"
+        )
+    if plan.lay_out(cell, dtype.itemsize, 1, gpu) is None:
+        return f"hidden_size={cell.hidden_size} does not fit this GPU's shared memory"
+    return verdict.of(cell, dtype, device).reason
+
+
+def verdicts() -> list[Verdict]:
+    """The verdicts on the current CUDA device's kernels: every cell's at H = 32 and 128, and all remembered ones.
+
+    Empty where the engine cannot run at all: `unavailable` says why.
+    """
+    if _missing():
+        return []
+    from goldfish.engines.cuda import verdict
+
+    for dtype in (torch.float32, torch.float64):
+        for H in (32, 128):
+            for name in ("rnn", "lstm", "gru"):
+                unavailable(registry.load("cell", name)(hidden_size=H, num_layers=1), dtype)
+    return verdict.remembered(torch.device("cuda", torch.cuda.current_device()))
+
+
+def run(
+    cell: HandDerivedCell,
+    inputs: Tensor,
+    weights: Sequence[LayerWeights],
+    initial: Sequence[State],
+    recorder: Recorder,
+    pool: dict[Any, list[Tensor]],
+) -> tuple[Tensor, list[State]]:
+    """Run every layer over all steps; arguments and results as `stepwise.run`."""
+    from goldfish.engines.cuda import function
+
+    return function.run(cell, inputs, weights, initial, recorder, pool)

@@ -1,0 +1,118 @@
+"""Starts a kernel on the tensors' device and stream: compiled at run time, once a machine, through cuda-core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goldfish.engines.cuda import store
+from goldfish.engines.cuda.plan import Multiprocessor
+from goldfish.engines.cuda.source import text
+
+Argument = Tensor | np.int32 | np.int64 | None  # None is a null pointer
+_UNASKED = 48 * 1024  # bytes of shared memory that a block may take without asking
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel: which source with which constants, its name there, threads of a block and bytes of shared memory."""
+
+    source: str
+    macros: tuple[tuple[str, int], ...]
+    name: str
+    threads: int
+    shared_memory: int
+
+
+class _Stream:
+    """A torch stream as cuda-core takes one."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle
+
+
+def multiprocessor(device: torch.device) -> Multiprocessor:
+    """What the device has."""
+    found: Any = torch.cuda.get_device_properties(device)
+    return Multiprocessor((found.major, found.minor), found.multi_processor_count, found.shared_memory_per_block_optin)
+
+
+def launch(kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[Argument]) -> None:
+    """Start a kernel on the current stream of the first argument's device; all tensors live there."""
+    from cuda.core import Device
+    from cuda.core import launch as start
+
+    first = next(argument for argument in arguments if isinstance(argument, Tensor))
+    with torch.cuda.device(first.device):
+        index = torch.cuda.current_device()
+        Device(index).set_current()  # autograd's thread may not have a context yet
+        stream = _Stream(torch.cuda.current_stream().cuda_stream)
+        config = _config(grid, kernel.threads, kernel.shared_memory)
+        start(stream, config, _loaded(kernel, index), *[_value(argument) for argument in arguments])
+
+
+@lru_cache(maxsize=1024)
+def _config(grid: tuple[int, int, int], threads: int, shared_memory: int) -> Any:
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=grid, block=(threads, 1, 1), shmem_size=shared_memory)
+
+
+def _value(argument: Argument) -> Any:
+    if argument is None:
+        return np.int64(0)
+    return argument.data_ptr() if isinstance(argument, Tensor) else argument
+
+
+@cache
+def _loaded(kernel: Kernel, index: int) -> Any:
+    """The kernel on a device, allowed the shared memory that it needs."""
+    loaded = _module(kernel.source, kernel.macros, index).get_kernel(kernel.name)
+    if kernel.shared_memory > _UNASKED:
+        from cuda.bindings import driver
+
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        (error,) = driver.cuKernelSetAttribute(attribute, kernel.shared_memory, loaded.handle, driver.CUdevice(index))
+        if error != driver.CUresult.CUDA_SUCCESS:
+            raise RuntimeError(f"{kernel.name} is refused {kernel.shared_memory} bytes of shared memory: {error}")
+    return loaded
+
+
+@cache
+def _module(source: str, macros: tuple[tuple[str, int], ...], index: int) -> Any:
+    from cuda.core import ObjectCode
+
+    major, minor = torch.cuda.get_device_capability(index)
+    return ObjectCode.from_cubin(compiled(source, macros, f"sm_{major}{minor}"))
+
+
+def compiled(source: str, macros: tuple[tuple[str, int], ...], architecture: str) -> bytes:
+    """A source's machine code for an architecture, "sm_90": from the user's cache, else from NVRTC (half a second)."""
+    from cuda.core import Program, ProgramOptions
+
+    code = text(source)
+    key = store.key(code, macros, architecture, store.compiler())
+    found = store.read(f"{key}.cubin")
+    if found is None:
+        # no contraction: every fused multiply-add is written out, so the bits do not depend on the compiler's choice
+        options = ProgramOptions(
+            std="c++17",
+            arch=architecture,
+            fma=False,
+            ftz=False,
+            prec_div=True,
+            prec_sqrt=True,
+            define_macro=[(name, str(value)) for name, value in macros],
+        )
+        found = bytes(Program(code, "c++", options).compile("cubin").code)
+        store.write(f"{key}.cubin", found)
+    return found

@@ -1,0 +1,162 @@
+"""How a layer is laid over a GPU: slices, threads, tiles, and where W_hh is kept. Only `slices` sets bits.
+
+A block takes a tile of 1, 2, 4 or 8 rows of one replica through the whole sequence. Its product with W_hh is cut into
+slices over k; a thread owns four rows of one slice. W_hh stays in registers as far as it fits, then in shared memory;
+the rest, if any, is read from L2 in every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from goldfish.cells.base import HandDerivedCell
+
+TILES = (1, 2, 4, 8)
+THREADS = 512  # of one multiprocessor: 128 registers each
+REGISTERS = 64  # of a thread, that hold weights
+LARGEST = 2**20  # bytes of one replica's W_hh: reading more from L2 in every step is not worth it
+NONLINEARITIES = ("identity", "tanh", "relu")
+COLUMNS = {"rnn": 1, "lstm": 4, "gru": 4}  # of dL/d(gates), in units of H
+_PART = 16  # as in backward.cuh
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What a GPU has: its compute capability, multiprocessors, and bytes of shared memory that a block may take."""
+
+    capability: tuple[int, int]
+    count: int
+    shared_memory: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One direction's layout, for a product of (N, K) with K numbers."""
+
+    slices: int
+    threads: int
+    in_registers: int  # quadruples of k that a thread keeps, for each of its four rows
+    in_shared: int
+    from_memory: int
+    shared_memory: int  # bytes of a block
+
+    @property
+    def in_registers_alone(self) -> bool:
+        """Whether all weights stay in registers."""
+        return self.in_shared == self.from_memory == 0
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that a multiprocessor is to hold at once."""
+        return max(1, THREADS // self.threads)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Both directions' layout of a layer, and all that its kernels are compiled with."""
+
+    cell: str
+    nonlinearity: int
+    H: int
+    double: bool
+    rows: int
+    forward: Pass
+    backward: Pass
+
+    def macros(self) -> tuple[tuple[str, int], ...]:
+        """The constants of the kernels' source."""
+        found = {"DOUBLE": int(self.double), "H": self.H, "ROWS": self.rows, "NONLINEARITY": self.nonlinearity}
+        for name, own in (("FORWARD", self.forward), ("BACKWARD", self.backward)):
+            found |= {
+                f"{name}_SLICES": own.slices,
+                f"{name}_THREADS": own.threads,
+                f"{name}_REGISTERS": own.in_registers,
+                f"{name}_SHARED": own.in_shared,
+                f"{name}_BLOCKS": own.blocks,
+            }
+        return tuple(found.items())
+
+
+@lru_cache(maxsize=1024)
+def choose(cell: HandDerivedCell, size: int, R: int, B: int, gpu: Multiprocessor, asked: int | None = None) -> Plan:
+    """The plan with the smallest tile with which all tiles run at once; otherwise with the largest.
+
+    Where weights stand in shared memory or are read from L2, a tile of four rows is the largest.
+
+    Args:
+        cell: rnn, lstm or gru.
+        size: bytes of a number, 4 or 8.
+        R: replicas.
+        B: sequences.
+        gpu: what it runs on.
+        asked: rows of a tile, or the next smaller size that fits; None leaves the choice here.
+
+    Raises:
+        ValueError: where not even a tile of one row fits.
+    """
+    found = None
+    for rows in TILES:
+        plan = lay_out(cell, size, rows, gpu)
+        if plan is None or (rows > 4 and not (plan.forward.in_registers_alone and plan.backward.in_registers_alone)):
+            break
+        found = plan
+        at_once = gpu.count * min(plan.forward.blocks, plan.backward.blocks)
+        if rows == asked or (asked is None and R * -(-B // rows) <= at_once):
+            break
+    if found is None:
+        raise ValueError(f"hidden_size={cell.hidden_size} does not fit this GPU's shared memory")
+    return found
+
+
+def lay_out(cell: HandDerivedCell, size: int, rows: int, gpu: Multiprocessor) -> Plan | None:
+    """The plan for tiles of so many rows, or None where their states do not fit shared memory."""
+    G, H = len(cell.gates), cell.hidden_size
+    norms = 2 * len(cell.states) - 1
+    squares = 8 * norms * rows * (H + -(-H // _PART)) + 4 * -(-rows // 4) * 4
+    forward = _pass(G * H, H, size, rows, 0, gpu.shared_memory)
+    backward = _pass(H, G * H, size, rows, squares, gpu.shared_memory)
+    if forward is None or backward is None:
+        return None
+    nonlinearity = NONLINEARITIES.index(cell.nonlinearity)
+    return Plan(type(cell).__name__.lower(), nonlinearity, H, size == 8, rows, forward, backward)
+
+
+def too_large(cell: HandDerivedCell, size: int) -> str:
+    """Why W_hh is too large for this engine, or ""."""
+    weights = len(cell.gates) * cell.hidden_size**2 * size
+    if weights <= LARGEST:
+        return ""
+    return f"W_hh takes {weights / 2**20:.1f} MB, and its kernels keep up to {LARGEST / 2**20:.0f} MB on chip or in L2"
+
+
+def _pass(N: int, K: int, size: int, rows: int, extra: int, shared_memory: int) -> Pass | None:
+    groups = -(-N // 4)
+    slices = _slices(groups, K)
+    threads = -(-groups * slices // 32) * 32
+    depth = -(-K // (4 * slices))
+    in_registers = min(depth, REGISTERS * 4 // size // 16)
+    line, source = 4 * groups, rows * 4 * slices * depth
+    sums = slices * (-(-rows * line // 32) * 32 + (128 // slices if slices > 4 else 0))
+    states = (source + sums) * size + extra
+    each = 16 * threads * size  # bytes that one quadruple of k takes, for four rows of all threads
+    in_shared = min(depth - in_registers, max(0, shared_memory - states) // each)
+    if states > shared_memory:
+        return None
+    from_memory = depth - in_registers - in_shared
+    return Pass(slices, threads, in_registers, in_shared, from_memory, states + in_shared * each)
+
+
+def _slices(groups: int, K: int) -> int:
+    """As few as give a thread 32 weights in a block of up to 256 threads, else 64 in one of 512, else the most."""
+    quadruples = -(-K // 4)
+    for weights, threads in ((32, 256), (64, THREADS)):
+        slices = 1
+        while 16 * -(-quadruples // slices) > weights:
+            slices *= 2
+        if groups * slices <= threads:
+            return slices
+    slices = 1
+    while groups * slices * 2 <= THREADS:
+        slices *= 2
+    return slices

@@ -1,0 +1,201 @@
+// A layer's adjoint recursion backward: each block takes a tile of one replica's rows through the whole sequence, alone.
+//
+// The adjoint of a sample is mantissa · 2^exponent. The exponent follows the mantissa's norm one step later, for the norm
+// takes a barrier to add up; a power of two changes no digit, so neither does the delay. Squares are summed in double.
+
+typedef Product<H, GATES * H, BACKWARD_SLICES, BACKWARD_REGISTERS, BACKWARD_SHARED, BACKWARD_THREADS> Backward;
+
+constexpr int NORMS = STATES > 1 ? 3 : 1;     // of dL/dh; of e = ∂L/∂c at fixed h; of the total dL/dc
+constexpr int PART = 16, PARTS = (H + PART - 1) / PART;  // a norm is added up in parts of so many squares
+constexpr int NOTHING = -(1 << 28);           // the exponent of a row of zeros
+constexpr int REACH = 60;                     // an exponent so far below that of a term which arrives gives way to it
+constexpr int CALM = 40;                      // squared norms in 2^±CALM need no new exponent
+
+// What a (row, unit) pair of one step reads from memory.
+struct Read {
+    real gates[GATES], extra, before, direct;
+    int from, top;  // the exponents of `direct`: that of its unit, and that of the row's largest number
+};
+
+// The largest exponent in a row of H numbers, or NOTHING.
+__device__ __forceinline__ int row_top(const real *from, int top) {
+    for (int unit = 0; unit < H; ++unit) {
+        const real x = from[unit];
+        const int e = x != ZERO ? exponent_of(x) : NOTHING;
+        top = e > top ? e : top;
+    }
+    return top;
+}
+
+// The three norms of a row, from their parts.
+__device__ __forceinline__ double whole(const double *parts, int norm, int row) {
+    const double *from = parts + (norm * ROWS + row) * PARTS;
+    double sum = from[0];
+#pragma unroll
+    for (int i = 1; i < PARTS; ++i) sum = sum + from[i];
+    return sum;
+}
+
+// matrix: W_hhᵀ (R, H, G·H), gates in the order of d's columns. gates, extra, outputs: as `forward` left them. direct:
+// what reaches h_t from above, strided, as mantissas of 2^direct_exponent (R, T, B), or null for 2^0. final, initial:
+// (R, B, H), those of c may be null. d: dL/d(gates), (R, T, B, COLUMNS·H); mantissas: the same without 2^exponent, or
+// null. squares: (NORMS, R, T, B); exponent: (R, T, B).
+extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
+    backward(const real *matrix, const real *gates, const real *extra, const real *outputs, const real *before_h,
+             const real *before_c, const real *direct, const int *direct_exponent, const real *final_h,
+             const real *final_c, real *initial_h, real *initial_c, real *d, real *mantissas, double *squares,
+             int *exponent, long long direct_r, long long direct_t, long long direct_b, int R, int T, int B) {
+    extern __shared__ Four memory[];
+    constexpr int ITEMS = (ROWS * H + BACKWARD_THREADS - 1) / BACKWARD_THREADS;
+    const int replica = blockIdx.y, first = blockIdx.x * ROWS;
+    const int rows = B - first < ROWS ? B - first : ROWS;
+    double *square = reinterpret_cast<double *>(memory + Backward::KEPT), *part = square + NORMS * ROWS * H;
+    int *final_top = reinterpret_cast<int *>(part + NORMS * ROWS * PARTS);
+    real *source = reinterpret_cast<real *>(final_top + (ROWS + 3) / 4 * 4), *sums = source + ROWS * Backward::WIDTH;
+    const Backward product(matrix + (long long)replica * GATES * H * H, memory);
+    const long long start = (long long)replica * T * B + first, state = (long long)replica * B + first;
+
+    for (int i = threadIdx.x; i < ROWS * Backward::WIDTH; i += BACKWARD_THREADS) source[i] = ZERO;
+    for (int i = threadIdx.x; i < NORMS * ROWS * H; i += BACKWARD_THREADS) square[i] = 0;
+    // `exponent` first takes where each row of `direct` stands; a step reads that before it writes its own
+    for (int i = threadIdx.x; i < T * rows; i += BACKWARD_THREADS) {
+        const int t = i / rows, row = i % rows;
+        const int top = row_top(direct + replica * direct_r + t * direct_t + (first + row) * direct_b, NOTHING);
+        const int from = direct_exponent ? direct_exponent[start + (long long)t * B + row] : 0;
+        exponent[start + (long long)t * B + row] = top == NOTHING ? NOTHING : top + from;
+    }
+    for (int row = threadIdx.x; row < rows; row += BACKWARD_THREADS) {
+        const int top = row_top(final_h + (state + row) * H, NOTHING);
+        final_top[row] = STATES > 1 ? row_top(final_c + (state + row) * H, top) : top;
+    }
+    __syncthreads();
+
+    int row[ITEMS], unit[ITEMS], power_of[ITEMS];
+    bool mine[ITEMS], empty[ITEMS];
+    real carry[ITEMS], e[ITEMS];
+    Read coming[ITEMS];
+    Local local[ITEMS];
+#pragma unroll
+    for (int n = 0; n < ITEMS; ++n) {
+        const int item = threadIdx.x + n * BACKWARD_THREADS;
+        row[n] = item / H;
+        unit[n] = item % H;
+        mine[n] = item < ROWS * H && row[n] < rows;
+        carry[n] = e[n] = ZERO;
+        power_of[n] = 0;
+        empty[n] = true;
+        if (mine[n]) {
+            const long long at = (state + row[n]) * H + unit[n];
+            empty[n] = final_top[row[n]] == NOTHING;
+            power_of[n] = empty[n] ? 0 : final_top[row[n]];
+            const Scale down(-power_of[n]);
+            carry[n] = down(final_h[at]);
+            if (STATES > 1) e[n] = down(final_c[at]);
+        }
+    }
+    const auto read = [&](int n, int t) {
+        Read found = {};
+        found.top = NOTHING;
+        if (!mine[n] || t < 0) return found;
+        const long long at = start + (long long)t * B + row[n];
+#pragma unroll
+        for (int g = 0; g < GATES; ++g) found.gates[g] = gates[(at * GATES + g) * H + unit[n]];
+        if (EXTRA) {
+            const real *before = STATES > 1 ? extra : outputs, *initial = STATES > 1 ? before_c : before_h;
+            found.extra = extra[at * H + unit[n]];
+            found.before = t ? before[(at - B) * H + unit[n]] : initial[(state + row[n]) * H + unit[n]];
+        }
+        found.direct = direct[replica * direct_r + t * direct_t + (first + row[n]) * direct_b + unit[n]];
+        found.from = direct_exponent ? direct_exponent[at] : 0;
+        found.top = exponent[at];
+        return found;
+    };
+#pragma unroll
+    for (int n = 0; n < ITEMS; ++n) {
+        coming[n] = read(n, T - 1);
+        local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);
+    }
+    real direct_now[ITEMS];
+    int from_now[ITEMS], top_now[ITEMS];
+    for (int t = T - 1;; --t) {
+#pragma unroll
+        for (int n = 0; n < ITEMS; ++n) {
+            direct_now[n] = coming[n].direct;
+            from_now[n] = coming[n].from;
+            top_now[n] = coming[n].top;
+            coming[n] = read(n, t - 1);  // needed a step later: its way from memory is hidden
+        }
+        // the adjoints arrive
+#pragma unroll
+        for (int n = 0; n < ITEMS; ++n) {
+            if (!mine[n]) continue;
+            real dh = carry[n];
+            if (t < T - 1) {
+                const double of_h = whole(part, 0, row[n]), of_e = STATES > 1 ? whole(part, NORMS > 1 ? 1 : 0, row[n]) : 0;
+                const double joint = STATES > 1 ? of_h + of_e : of_h;
+                if (unit[n] == 0) {
+                    const long long at = start + (long long)(t + 1) * B + row[n], all = (long long)R * T * B;
+                    squares[at] = of_h;
+                    if (STATES > 1) {
+                        squares[all + at] = whole(part, NORMS > 2 ? 2 : 0, row[n]);
+                        squares[2 * all + at] = joint;
+                    }
+                }
+                dh = dh + Backward::total(sums, row[n], unit[n]);
+                empty[n] = joint == 0;
+                const int size = exponent_of_square(joint);
+                if (!empty[n] && (size > CALM || size < -CALM) && size < 1024) {  // 1024: of infinity and NaN
+                    const int shift = size / 2;
+                    const Scale down(-shift);
+                    dh = down(dh);
+                    e[n] = down(e[n]);
+                    power_of[n] += shift;
+                }
+            }
+            if (t < 0) {
+                const Scale up(power_of[n]);
+                initial_h[(state + row[n]) * H + unit[n]] = up(dh);
+                if (STATES > 1) initial_c[(state + row[n]) * H + unit[n]] = up(e[n]);
+                continue;
+            }
+            if (top_now[n] != NOTHING && (empty[n] || top_now[n] - power_of[n] > REACH)) {
+                const Scale down(power_of[n] - top_now[n]);
+                dh = down(dh);
+                e[n] = down(e[n]);
+                power_of[n] = top_now[n];
+            }
+            dh = dh + Scale(from_now[n] - power_of[n])(direct_now[n]);
+            real column[COLUMNS];
+            const real of_e = e[n];
+            const real dc = adjoint(local[n], dh, e[n], carry[n], column);
+            const Scale up(power_of[n]);
+            const long long at = start + (long long)t * B + row[n];
+            double *into = square + row[n] * H + unit[n];
+            into[0] = (double)dh * (double)dh;
+            if (STATES > 1) {
+                into[ROWS * H] = (double)of_e * (double)of_e;
+                into[2 * ROWS * H] = (double)dc * (double)dc;
+            }
+#pragma unroll
+            for (int k = 0; k < COLUMNS; ++k) {
+                if (k < GATES) source[row[n] * Backward::WIDTH + k * H + unit[n]] = column[k];
+                d[(at * COLUMNS + k) * H + unit[n]] = up(column[k]);
+                if (mantissas) mantissas[(at * COLUMNS + k) * H + unit[n]] = column[k];
+            }
+            if (unit[n] == 0) exponent[at] = power_of[n];
+        }
+        if (t < 0) break;
+        __syncthreads();
+        for (int i = threadIdx.x; i < NORMS * ROWS * PARTS; i += BACKWARD_THREADS) {
+            const double *from = square + i / PARTS * H;
+            const int begin = i % PARTS * PART, end = begin + PART < H ? begin + PART : H;
+            double sum = 0;
+            for (int k = begin; k < end; ++k) sum = sum + from[k];
+            part[i] = sum;
+        }
+        product.run(source, sums);
+#pragma unroll
+        for (int n = 0; n < ITEMS; ++n) local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);
+        __syncthreads();
+    }
+}

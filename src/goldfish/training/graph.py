@@ -1,0 +1,111 @@
+"""A training step as one CUDA graph: the host starts forward, backward and optimiser at once, not kernel by kernel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Step = Callable[..., Tensor]
+Replay = Callable[[], None]
+WARM_UP = 3  # plain steps first: they compile kernels, choose algorithms and make the optimiser's state
+
+
+class GraphedStep:
+    """Replays a step with fixed shapes, once a replay was seen to give the same bits as the plain step.
+
+    >>> step = GraphedStep(train, lambda: [*model.parameters(), *moments(optimizer)])
+    >>> loss = step(inputs, targets)
+
+    The first calls run plainly. The next one runs both ways from the same state: where they differ, or the step cannot
+    be captured, it stays plain, and says so once. A batch with other shapes runs plainly.
+
+    Args:
+        step: takes a batch's tensors and returns the loss; it changes what it trains in place, asks nothing of the host
+            (no `.item()`, no printing) and ends with the optimiser's step, which must be capturable.
+        state: every tensor that the step changes and reads again: parameters and the optimiser's state.
+        capture: records a step on tensors that stay in place, for tests without a GPU.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        state: Callable[[], Sequence[Tensor]],
+        capture: Callable[[Step, Sequence[Tensor], Tensor], Replay] | None = None,
+    ) -> None:
+        self._step, self._state, self._capture = step, state, capture or _capture
+        self._plain_calls = 0
+        self._given_up = False
+        self._replay: Replay | None = None
+        self._batch: list[Tensor] = []
+        self._loss = torch.empty(0)
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """One training step on a batch; the loss, detached."""
+        if self._replay is not None and self._fits(batch):
+            return self._replayed(self._replay, batch)
+        if self._given_up or self._replay is not None or self._plain_calls < WARM_UP:
+            self._plain_calls += 1
+            return self._step(*batch).detach()
+        return self._first(batch)
+
+    def _fits(self, batch: Sequence[Tensor]) -> bool:
+        if len(batch) != len(self._batch):
+            return False
+        pairs = zip(batch, self._batch, strict=True)
+        return all((a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device) for a, b in pairs)
+
+    def _replayed(self, replay: Replay, batch: Sequence[Tensor]) -> Tensor:
+        for own, given in zip(self._batch, batch, strict=True):
+            own.copy_(given)
+        replay()
+        return self._loss.clone()
+
+    def _first(self, batch: Sequence[Tensor]) -> Tensor:
+        """The step both ways from one state; afterwards the state is that of one step, whatever was found."""
+        before = _copies(self._state())
+        loss = self._step(*batch).detach().clone()
+        after = _copies(self._state())
+        _put_back(self._state(), before)
+        self._batch, self._loss = _copies(batch), torch.empty_like(loss)
+        reason = ""
+        try:
+            replay = self._capture(self._step, self._batch, self._loss)
+            found = self._replayed(replay, batch)
+        except RuntimeError as error:
+            reason = f"the step cannot be captured: {str(error).splitlines()[0]}"
+        else:
+            pairs = zip([*self._state(), found], [*after, loss], strict=True)
+            if all(_same(a, b) for a, b in pairs):
+                self._replay = replay
+                return found
+            reason = "its replay gives other bits than the plain step"
+        _put_back(self._state(), after)
+        self._given_up = True
+        logging.getLogger(__name__).warning("training goes on without a CUDA graph: %s", reason)
+        return loss
+
+
+def _capture(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        loss.copy_(step(*batch).detach())
+    return graph.replay
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+@torch.no_grad()
+def _put_back(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """The same bits; a NaN is equal to a NaN."""
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

@@ -1,0 +1,223 @@
+"""When the CUDA engine is trusted: the comparison with eager, what is remembered, and what `unavailable` says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.engines.cuda_emulator import H100, emulated, needs_compiler
+
+from goldfish.cells.gru import GRU
+from goldfish.cells.lstm import LSTM
+from goldfish.cells.rnn import RNN
+from goldfish.engines import cuda, select, stepwise
+from goldfish.engines.cuda import launch, plan, store, verdict
+
+CPU = torch.device("cpu")
+MACHINE = {"GPU": "emulated", "driver": "1"}
+CELLS = [
+    RNN(hidden_size=12, num_layers=1, nonlinearity="relu"),
+    LSTM(hidden_size=12, num_layers=1),
+    GRU(hidden_size=12, num_layers=1),
+]
+KERNELS: dict[str, Path] = {}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's cache of its own, a machine that is there, and nothing remembered in the process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verdict, "machine", lambda device: MACHINE)
+    verdict._of.cache_clear()
+    yield tmp_path / "goldfish" / "cuda"
+    verdict._of.cache_clear()
+
+
+@pytest.fixture
+def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = KERNELS.setdefault("folder", tmp_path_factory.mktemp("kernels"))
+    with emulated(folder):
+        yield
+
+
+def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    compared, compare = [], verdict._compare
+
+    def counted(*given: Any) -> tuple[str, float, float]:
+        compared.append(given)
+        return compare(*given)
+
+    monkeypatch.setattr(verdict, "_compare", counted)
+    return compared
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_emulator")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+def test_right_kernels_are_trusted(cell: Any, dtype: torch.dtype) -> None:
+    """Under no_grad and in inference mode as well, and the user's random numbers stay where they are."""
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        found = verdict.of(cell, dtype, CPU)
+    assert found.reason == ""
+    assert found.worst <= (2e-6 if dtype == torch.float32 else 1e-14)
+    assert found.worst_norm <= (1e-5 if dtype == torch.float32 else 1e-12)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "exact" in str(found)
+    assert "H=12" in str(found)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_emulator")
+def test_a_verdict_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By cell, nonlinearity, size, dtype and machine; a broken file is made anew."""
+    compared = _count(monkeypatch)
+    cell = RNN(hidden_size=12, num_layers=1, nonlinearity="relu")
+    first = verdict.of(cell, torch.float32, CPU)
+    verdict._of.cache_clear()
+    assert verdict.of(RNN(hidden_size=12, num_layers=3, nonlinearity="relu"), torch.float32, CPU) == first
+    assert len(compared) == 1
+    assert verdict.remembered(CPU) == [first]
+    (file,) = cache.glob("verdict-*.json")
+    assert json.loads(file.read_text())["machine"] == MACHINE
+    for broken in ("{", "[]", "{}"):
+        file.write_text(broken)
+        verdict._of.cache_clear()
+        assert verdict.of(cell, torch.float32, CPU) == first
+    assert len(compared) == 4
+    monkeypatch.setattr(verdict, "machine", lambda device: MACHINE | {"driver": "2"})
+    verdict._of.cache_clear()
+    assert verdict.of(cell, torch.float32, CPU).machine["driver"] == "2"
+    assert len(compared) == 5
+    assert [found.machine["driver"] for found in verdict.remembered(CPU)] == ["2"]
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_emulator")
+def test_wrong_kernels_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fault alone: numbers as TF32 would give them, bits of a tile, bits of a pack, a launch that fails."""
+    cell, run = GRU(hidden_size=12, num_layers=1), launch.launch
+
+    def fault(which: str) -> Any:
+        def launched(kernel: launch.Kernel, grid: tuple[int, int, int], arguments: Any) -> None:
+            macros = dict(kernel.macros)
+            if which == "fails":
+                raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED\nand more")
+            run(kernel, grid, arguments)
+            if kernel.name == "forward":
+                outputs = arguments[4]
+                if which == "numbers":
+                    outputs.mul_(1 + 2**-11)
+                elif (which == "tile" and macros["ROWS"] == 8) or (which == "pack" and outputs.shape[0] == 1):
+                    outputs.mul_(1 + 2**-23)
+
+        return launched
+
+    for which, expected in (
+        ("numbers", "wrong numbers on this machine: gradients by"),
+        ("tile", "bits depend on the tile"),
+        ("pack", "bits depend on the pack"),
+        ("fails", "fail on this machine: CUDA_ERROR_LAUNCH_FAILED"),
+    ):
+        monkeypatch.setattr(launch, "launch", fault(which))
+        monkeypatch.setattr(verdict, "machine", lambda device, which=which: MACHINE | {"fault": which})
+        verdict._of.cache_clear()
+        found = verdict.of(cell, torch.float32, CPU)
+        assert expected in found.reason
+        assert "\n" not in found.reason
+
+
+@needs_compiler
+@pytest.mark.usefixtures("_emulator")
+def test_wrong_norms_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = launch.launch
+
+    def launched(kernel: launch.Kernel, grid: tuple[int, int, int], arguments: Any) -> None:
+        run(kernel, grid, arguments)
+        if kernel.name == "backward":
+            arguments[14].mul_(1.001)
+
+    monkeypatch.setattr(launch, "launch", launched)
+    found = verdict.of(RNN(hidden_size=12, num_layers=1), torch.float32, CPU)
+    assert found.worst < 1e-5 < 2e-4 < found.worst_norm
+    assert "wrong numbers" in found.reason
+
+
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    """A GPU seems to be here, and the verdict on its kernels is `reason`."""
+    monkeypatch.setattr(cuda, "_missing", lambda: "")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(launch, "multiprocessor", lambda device: H100)
+    found = verdict.Verdict("gru", 12, "float32", reason, 0.0, 0.0, MACHINE)
+    monkeypatch.setattr(verdict, "of", lambda cell, dtype, device: found)
+
+
+def test_auto_trusts_a_good_verdict_only(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """With a bad one it takes stepwise, and says so once."""
+    cell, device = GRU(hidden_size=12, num_layers=1), torch.device("cuda")
+    _as_on_a_gpu(monkeypatch, "")
+    assert select.choose("auto", cell, device, torch.float32) is cuda
+    _as_on_a_gpu(monkeypatch, "its kernels give wrong numbers on this machine: by 0.1")
+    select._say.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert select.choose("auto", cell, device, torch.float32) is stepwise
+    assert [record.getMessage().count("wrong numbers") for record in caplog.records] == [1]
+    with pytest.raises(ValueError, match=r"engine=cuda: its kernels give wrong numbers"):
+        select.choose("cuda", cell, device, torch.float32)
+
+
+def test_what_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(GRU):
+        pass
+
+    _as_on_a_gpu(monkeypatch, "")
+    assert cuda.unavailable(GRU(hidden_size=12, num_layers=1), torch.float32) == ""
+    assert "not for other" in cuda.unavailable(Other(hidden_size=12, num_layers=1), torch.float32)
+    assert "not in bfloat16" in cuda.unavailable(GRU(hidden_size=12, num_layers=1), torch.bfloat16)
+    assert "W_hh takes 3.0 MB" in cuda.unavailable(GRU(hidden_size=512, num_layers=1), torch.float32)
+    old = plan.Multiprocessor((6, 1), 20, 98304)
+    monkeypatch.setattr(launch, "multiprocessor", lambda device: old)
+    assert "compute capability is 6.1" in cuda.unavailable(GRU(hidden_size=12, num_layers=1), torch.float32)
+
+
+def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the extra; and nothing of CUDA is imported to find out."""
+    cuda._missing.cache_clear()
+    monkeypatch.setattr(cuda, "_is_there", lambda package: False)
+    try:
+        reason = cuda.unavailable(RNN(hidden_size=12, num_layers=1), torch.float32)
+        assert cuda.verdicts() == []
+    finally:
+        cuda._missing.cache_clear()
+    assert reason == "cuda-core is not installed: pip install 'goldfish-rnn[cuda]'"
+    assert not cuda._is_there("goldfish_has_no_such.package")
+
+
+def test_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once; the engine goes on without."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    store._say.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        store.write("a", b"1")
+        store.write("b", b"2")
+    assert store.read("a") is None
+    assert len(caplog.records) == 1
+    assert "cannot be written" in caplog.text
+
+
+def test_the_cache_is_written_whole(cache: Path) -> None:
+    store.write("a", b"1")
+    store.write("a", b"22")
+    assert store.read("a") == b"22"
+    assert [file.name for file in cache.iterdir()] == ["a"]
+    assert store.key("a", 1) != store.key("a", "1")

@@ -1,0 +1,123 @@
+"""A replayed training step: trusted when its bits are those of the plain step, given up with one warning otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from goldfish.training.graph import WARM_UP, GraphedStep, Replay, Step
+
+
+class Training:
+    """Linear regression with momentum by hand, every change in place."""
+
+    def __init__(self) -> None:
+        self.weight, self.momentum, self.calls = torch.zeros(3), torch.zeros(3), 0
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        error = x @ self.weight - y
+        self.momentum.mul_(0.9).add_(x.mT @ error / len(x))
+        self.weight.sub_(0.1 * self.momentum)
+        return error.square().mean()
+
+    def state(self) -> list[Tensor]:
+        return [self.weight, self.momentum]
+
+
+def batches(count: int, size: int = 8) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    xs = [torch.randn(size, 3, generator=generator) for _ in range(count)]
+    return [(x, x @ torch.tensor([1.0, -2.0, 0.5])) for x in xs]
+
+
+def record(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    """What a CUDA graph does, without one: the step again, on the tensors that it was given."""
+
+    def replay() -> None:
+        loss.copy_(step(*batch))
+
+    return replay
+
+
+def plain(given: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    training = Training()
+    return [training.step(*batch).clone() for batch in given], training.state()
+
+
+def test_replays_and_other_shapes_give_the_plain_bits() -> None:
+    given = [*batches(8), *batches(1, size=5), *batches(2)]
+    training = Training()
+    step = GraphedStep(training.step, training.state, record)
+    losses = [step(*batch) for batch in given]
+    expected, state = plain(given)
+    for a, b in zip([*losses, *training.state()], [*expected, *state], strict=True):
+        assert torch.equal(a, b)
+    assert training.calls == len(given) + 1  # the first replay was beside a plain step
+    assert step._replay is not None
+
+
+def fails(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    step(*batch)  # what was done before the failure must be undone
+    raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def wrong(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    def replay() -> None:
+        loss.copy_(step(*batch))
+        loss.add_(1e-6)
+
+    return replay
+
+
+def stale(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    """Its optimiser's step was baked in: the state moves twice."""
+
+    def replay() -> None:
+        loss.copy_(step(*batch))
+        step(*batch)
+
+    return replay
+
+
+@pytest.mark.parametrize(
+    ("capture", "reason"), [(fails, "cannot be captured: operation"), (wrong, "other bits"), (stale, "other bits")]
+)
+def test_a_graph_that_is_not_trusted(capture: object, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    given, training = batches(10), Training()
+    step = GraphedStep(training.step, training.state, capture)  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING):
+        losses = [step(*batch) for batch in given]
+    expected, state = plain(given)
+    for a, b in zip([*losses, *training.state()], [*expected, *state], strict=True):
+        assert torch.equal(a, b)
+    assert len(caplog.records) == 1
+    assert reason in caplog.text
+    assert "\n" not in caplog.records[0].getMessage()
+
+
+def test_nothing_is_captured_before_the_warm_up() -> None:
+    training, captured = Training(), []
+
+    def counted(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+        captured.append(training.calls)
+        return record(step, batch, loss)
+
+    step = GraphedStep(training.step, training.state, counted)
+    for batch in batches(6):
+        step(*batch)
+    assert captured == [WARM_UP + 1]
+
+
+def test_a_diverged_step_is_the_same_bits() -> None:
+    """NaN is a result, not a difference."""
+    training = Training()
+    training.weight.fill_(torch.nan)
+    step = GraphedStep(training.step, training.state, record)
+    for batch in batches(6):
+        assert step(*batch).isnan()
+    assert step._replay is not None
