@@ -22,8 +22,16 @@ from goldfish.config import Config
 from goldfish.training.outcome import Outcome, Point
 
 TRAINER = "goldfish.sweep.described:train_pack"
-# One thread per pack; MKL's result must not depend on memory alignment. Both are read when torch is loaded.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AVX2,STRICT"}
+# One thread per pack; MKL's result must not depend on memory alignment: read when torch is loaded. The last two keep
+# freed memory in the process: a training step's large tensors would page-fault anew each time.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MKL_CBWR": "AVX2,STRICT",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
 INTERVAL = 0.2  # seconds between two messages about progress
 
 Train = Callable[[Sequence[Config], Callable[[int], None]], list[Outcome]]
@@ -111,7 +119,7 @@ def _reporter(connection: Connection) -> Callable[[int], None]:
 def _receive(connection: Connection) -> Sequence[Config] | None:
     try:
         configs: Sequence[Config] | None = connection.recv()
-    except EOFError:  # the parent is gone
+    except (EOFError, ConnectionResetError):  # the parent is gone
         return None
     return configs
 
