@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -20,6 +21,8 @@ from goldfish.bench.rows import Row, not_run
 from goldfish.bench.sections import SECTIONS
 from goldfish.errors import ConfigError
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+
 
 def section(name: str) -> ModuleType:
     """A section's module."""
@@ -37,6 +40,7 @@ def run(names: Sequence[str], *, device: str, threads: int, quick: bool, update:
         print("A quick look at smaller sizes: the targets are those of the whole benchmark.")
     if device == "cuda":
         _print_verdicts()
+    _keep_freed_memory()
     found: list[Row] = []
     with ExitStack() as stack:
         bench = Bench(device, threads, quick, stack)
@@ -73,6 +77,14 @@ def _heading(device: str, threads: int) -> str:
     load = float(facts["load"])
     busy = " – this machine is busy: believe the spreads, not the times" if load > 0.5 * (os.cpu_count() or 1) else ""
     return f"{facts['machine']}; {threads} threads; engine=auto: {facts['auto']}; load {load:.2f}{busy}"
+
+
+def _keep_freed_memory() -> None:
+    """As the workers of a sweep do, here for all contestants: large tensors would page-fault anew in every step."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _print_verdicts() -> None:

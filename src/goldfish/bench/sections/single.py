@@ -35,12 +35,17 @@ def _job(bench: Bench, shape: Shape) -> Job:
 
 
 def _entrants(bench: Bench, shape: Shape) -> list[tuple[str, Entrant]]:
-    found: list[tuple[str, Entrant]] = [*own.steps(shape, bench.device), *torch_nn.steps(shape, bench.device)]
+    small = (shape.hidden, shape.batch) == (bench.hidden[0], bench.batch[0])
+    slow = {own.name("eager", instrumented) for instrumented in (True, False)}  # seconds a step at the larger sizes
+    found: list[tuple[str, Entrant]] = [item for item in own.steps(shape, bench.device) if small or item[0] not in slow]
+    found.extend(torch_nn.steps(shape, bench.device))
     found.append((OWN_PROCESS, bench.processes(1, bench.threads).training(shape, bench.device)))
     found.append((f"torch.nn, {cores()} processes", bench.processes(cores(), 1).training(shape, bench.device)))
-    found.append((LOOP, by_hand.retain_grad(shape, bench.device)))
-    found.append(("cell loop + autograd.grad", by_hand.autograd_grad(shape, bench.device)))
-    found.append((f"vmap of {by_hand.STACKED} plain loops", by_hand.stacked(shape, bench.device)))
+    if (shape.hidden, shape.batch) != LARGE:
+        found.append((LOOP, by_hand.retain_grad(shape, bench.device)))
+    if small:
+        found.append(("cell loop + autograd.grad", by_hand.autograd_grad(shape, bench.device)))
+        found.append((f"vmap of {by_hand.STACKED} plain loops", by_hand.stacked(shape, bench.device)))
     if bench.device == "cuda":
         found.extend(triton_kernels.all_kernels(shape, bench.device))
     return found
