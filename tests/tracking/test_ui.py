@@ -64,7 +64,7 @@ def test_without_a_store_or_experiment_nothing_starts(tmp_path: Path, store: Sto
 
 def test_a_server_that_does_not_start_is_told_by_its_last_line(store: Store, monkeypatch: pytest.MonkeyPatch):
     started = subprocess.Popen
-    code = "import sys; print('first'); sys.exit('the schema is wrong')"
+    code = "import sys; print('first', flush=True); sys.exit('the schema is wrong')"
     monkeypatch.setattr(subprocess, "Popen", lambda command, **named: started([sys.executable, "-c", code], **named))
     with pytest.raises(ConfigError, match=r"MLflow's UI did not start: the schema is wrong"), ui.running(store, 5300):
         pass
