@@ -31,6 +31,7 @@ def modules(group: str) -> dict[str, str]:
     return _installed(group) | found
 
 
+@cache
 def _installed(group: str) -> dict[str, str]:
     """name → module of what other packages add to a group."""
     entries = importlib.metadata.entry_points(group="goldfish")

@@ -31,7 +31,7 @@ class Trainer:
         batch_size: Annotated[int, at_least(1)] = 32,
         gradient_clip_val: Annotated[float, above(0)] | None = 1.0,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
-        validate_every: Annotated[int, at_least(1)] = 50,
+        validate_every: Annotated[int, at_least(1)] = 100,
         evaluation_size: Annotated[int, at_least(1)] = 256,
         accelerator: Literal["auto", "cpu", "gpu"] = "auto",
         precision: Literal["32-true", "64-true"] = "32-true",

@@ -65,9 +65,9 @@ def test_what_auto_takes() -> None:
 
 def test_a_pack_trains_every_run() -> None:
     pack = own.Pack(Shape("gru", hidden=5, batch=3, length=4, inputs=2, replicas=3), "cpu", instrumented=True)
-    before = [leaf.detach().clone() for leaf in pack.leaves]
+    before = [leaf.detach().clone() for leaf in pack.weights.rows]
     pack.step()
-    for leaf, was in zip(pack.leaves, before, strict=True):
+    for leaf, was in zip(pack.weights.rows, before, strict=True):
         assert float((leaf - was).detach().abs().max()) == pytest.approx(1e-3, rel=1e-2)  # Adam's first step is lr
 
 

@@ -34,9 +34,7 @@ def test_training_equals_a_plain_torch_loop(small: Callable[..., Config], cell: 
     )
     config = small(cell, steps=5, trainer={"precision": "64-true", "max_steps": 5, **clip})
     task = task_of(config)
-    start = PackModule([config], task, torch.float64)
-    for name, value in start.weights(detached=True).items():
-        start.model.get_parameter(name).data = value.detach()
+    start = PackModule([config], task, torch.float64, CPU)
     recurrent = start.model.recurrent.to_torch(0)
     readout = nn.Linear(config["cell"]["hidden_size"], task.output_size, dtype=torch.float64)
     readout.load_state_dict({name: value[0] for name, value in start.model.readout.state_dict().items()})

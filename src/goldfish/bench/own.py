@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
 
 from goldfish import registry
 from goldfish.bench.interleave import Contestant, Entrant, NotRun, repeated
@@ -16,6 +14,7 @@ from goldfish.engines.select import ENGINES, choose
 from goldfish.errors import ConfigError
 from goldfish.probes.gradient_flow import GradientFlow, gradient_flow
 from goldfish.recurrent import Recurrent
+from goldfish.training.packed import PackedWeights
 
 INSTRUMENTED = "instrumented"
 OURS = f"goldfish auto, {INSTRUMENTED}"
@@ -51,7 +50,7 @@ def build(shape: Shape, engine: str, device: str, dtype: torch.dtype = torch.flo
 
 
 def step(shape: Shape, engine: str, device: str, instrumented: bool) -> Entrant:
-    """Forward, loss over all outputs, backward into all weights; when instrumented, all adjoints' norms as well."""
+    """Forward, backward from the outputs' cotangent into all weights; when instrumented, all adjoints' norms as well."""
     try:
         recurrent = build(shape, engine, device)
     except ConfigError as error:
@@ -61,9 +60,8 @@ def step(shape: Shape, engine: str, device: str, instrumented: bool) -> Entrant:
     def train() -> None:
         recurrent.zero_grad(set_to_none=True)
         outputs, _ = recurrent(inputs)
-        loss = (outputs * cotangent).sum()
         with _measured(recurrent, instrumented) as flow:
-            loss.backward()
+            outputs.backward(cotangent)
         if flow is not None:
             assert len(flow.log2_norm)
 
@@ -78,28 +76,20 @@ def steps(shape: Shape, device: str) -> Iterator[tuple[str, Entrant]]:
 
 
 class Pack:
-    """R runs with Adam, each a flat leaf with a parameter group of its own, as goldfish.train trains a pack."""
+    """R runs with Adam, their weights held as goldfish.train holds those of a pack."""
 
     def __init__(self, shape: Shape, device: str, instrumented: bool) -> None:
         self.recurrent, self.instrumented = build(shape, "auto", device), instrumented
         self.inputs, self.cotangent = draw(shape, device)
-        self.shapes = {name: value.shape[1:] for name, value in self.recurrent.named_parameters()}
-        flat = torch.cat([value.detach().flatten(1) for value in self.recurrent.parameters()], dim=1)
-        self.leaves = [nn.Parameter(row.clone()) for row in flat]
-        self.optimizer = registry.load("optimizer", "adam")([{"params": [leaf]} for leaf in self.leaves])
+        self.weights = PackedWeights(self.recurrent)
+        self.optimizer = registry.load("optimizer", "adam")([{"params": self.weights.rows}])
 
     def step(self) -> None:
         """One training step of every run."""
-        self.optimizer.zero_grad(set_to_none=True)
-        outputs, _ = functional_call(self.recurrent, self._weights(), (self.inputs,))
-        loss = (outputs * self.cotangent).sum()
+        outputs, _ = self.recurrent(self.inputs)
         with _measured(self.recurrent, self.instrumented):
-            loss.backward()
+            self.weights.backward(outputs, self.cotangent)
         self.optimizer.step()
-
-    def _weights(self) -> dict[str, Tensor]:
-        parts = torch.stack([*self.leaves]).split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
 def packed(shape: Shape, device: str, instrumented: bool) -> Contestant:

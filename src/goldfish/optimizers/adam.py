@@ -19,5 +19,5 @@ def adam(
     eps: Annotated[float, above(0)] = 1e-8,
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
-    """torch.optim.Adam over one parameter group for each replica; a group may carry its own lr."""
-    return torch.optim.Adam(list(groups), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    """torch.optim.Adam over a pack's parameter groups, each with its own lr."""
+    return torch.optim.Adam(list(groups), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)

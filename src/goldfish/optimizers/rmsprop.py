@@ -19,5 +19,7 @@ def rmsprop(
     eps: Annotated[float, above(0)] = 1e-8,
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
-    """torch.optim.RMSprop over one parameter group for each replica; a group may carry its own lr."""
-    return torch.optim.RMSprop(list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay)
+    """torch.optim.RMSprop over a pack's parameter groups, each with its own lr."""
+    return torch.optim.RMSprop(
+        list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay, foreach=True
+    )

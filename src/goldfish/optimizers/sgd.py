@@ -17,5 +17,5 @@ def sgd(
     momentum: Annotated[float, at_least(0)] = 0.0,
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
-    """torch.optim.SGD over one parameter group for each replica; a group may carry its own lr."""
-    return torch.optim.SGD(list(groups), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    """torch.optim.SGD over a pack's parameter groups, each with its own lr."""
+    return torch.optim.SGD(list(groups), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)

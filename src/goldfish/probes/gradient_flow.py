@@ -107,17 +107,17 @@ def decay(log2_norms: Tensor) -> Decay | None:
     if not alive.any() or norms[alive].isposinf().any():
         return None
     norms = norms[alive] * math.log10(2)
-    lower, median, upper = (_quantile(norms, q) for q in (0.25, 0.5, 0.75))
+    lower, median, upper = _quantiles(norms, 0.25, 0.5, 0.75)
     rate = _slope(median * math.log(10))
-    within = _quantile(norms - norms[:, :1], 0.5) >= -2 - 1e-12
+    within = _quantiles(norms - norms[:, :1], 0.5)[0] >= -2 - 1e-12
     horizon = int(within.to(torch.int64).cumprod(0).sum()) - 1
     half_life = -math.log(2) / rate if rate is not None and rate < 0 else None
     return Decay(median, lower, upper, rate, half_life, horizon, horizon == len(within) - 1, zero)
 
 
-def _quantile(values: Tensor, q: float) -> Tensor:
-    """Quantile over samples (lower of the two neighbours, so that -inf stays -inf), NaN left out: (B, K) → (K,)."""
-    return torch.nanquantile(values, q, dim=0, interpolation="lower")
+def _quantiles(values: Tensor, *q: float) -> Tensor:
+    """Quantiles over samples (lower of the two neighbours, so that -inf stays -inf), NaN left out: (B, K) → (q, K)."""
+    return torch.nanquantile(values, values.new_tensor(q), dim=0, interpolation="lower")
 
 
 def _slope(curve: Tensor) -> float | None:

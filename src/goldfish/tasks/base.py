@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -49,11 +49,13 @@ class Batch:
 
     def split(self, size: int) -> Iterator[Batch]:
         """Consecutive parts of at most `size` sequences, of a batch without replica axis."""
-        for start in range(0, len(self.inputs), size):
-            yield self.rows(start, start + size)
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        columns = {name: value.split(size) for name, value in parts.items() if value is not None}
+        for row in zip(*columns.values(), strict=True):
+            yield Batch(**dict(zip(columns, row, strict=True)))
 
     @staticmethod
-    def stack(batches: list[Batch]) -> Batch:
+    def stack(batches: Sequence[Batch]) -> Batch:
         """Stack equal-shaped batches along a new replica axis."""
         names = [item.name for item in fields(Batch)]
         columns = {name: [getattr(batch, name) for batch in batches] for name in names}
@@ -190,7 +192,7 @@ def only_last(n: int, steps: int) -> Tensor:
 
 def one_hot(symbols: Tensor, size: int) -> Tensor:
     """Symbols (…) below `size` as float vectors (…, size)."""
-    return torch.zeros(*symbols.shape, size).scatter_(-1, symbols.unsqueeze(-1), 1.0)
+    return torch.eye(size).index_select(0, symbols.flatten()).view(*symbols.shape, size)
 
 
 def uniform_cross_entropy(classes: int) -> float:

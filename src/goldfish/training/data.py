@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -26,32 +25,33 @@ class TrainingStream:
         self.fixed_size = configs[0]["task"].get("train_size", 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        blocks = self._fixed() if self.fixed_size else self._online()
-        for block in blocks:
-            on_device = place(block, self.device, self.dtype)
-            for start in range(0, block.inputs.shape[1], self.batch_size):
-                chosen = slice(start, start + self.batch_size)
-                yield on_device.map(partial(_columns, chosen))
+        return self._fixed() if self.fixed_size else self._online()
 
     def _online(self) -> Iterator[Batch]:
-        """Fresh sequences: block j of a run depends on its seed and j alone."""
+        """Fresh sequences: block j of a run depends on its seed and j alone, and is stacked batch by batch."""
         width = self.task.steps(self.task.length) * self.task.input_size
-        size = self.batch_size * max(1, min(64, _BLOCK // (self.batch_size * width)))
+        batches = max(1, min(64, _BLOCK // (self.batch_size * width)))
+        blocks: list[list[Batch]] = [[] for _ in self.seeds]
         index = 0
         while True:
-            drawn = [
-                self.task.sample(size, self.task.length, generator(seed, "train", index), "train")
-                for seed in self.seeds
-            ]
-            yield Batch.stack(drawn)
+            for replica, seed in enumerate(self.seeds):
+                blocks[replica] = []  # freed first: the next block takes its memory, without page faults
+                blocks[replica] = self._block(batches, seed, index)
+            for step in range(batches):
+                yield Batch.stack([block[step] for block in blocks])
             index += 1
+
+    def _block(self, batches: int, seed: int, index: int) -> list[Batch]:
+        drawn = self.task.sample(batches * self.batch_size, self.task.length, generator(seed, "train", index), "train")
+        return list(place(drawn, self.device, self.dtype).split(self.batch_size))
 
     def _fixed(self) -> Iterator[Batch]:
         """A fixed training set for each run, shuffled in every epoch, whole batches only."""
-        sets = [
+        drawn = (
             self.task.sample(self.fixed_size, self.task.length, generator(seed, "train"), "train")
             for seed in self.seeds
-        ]
+        )
+        sets = [place(data, self.device, self.dtype) for data in drawn]
         size = min(self.batch_size, self.fixed_size)
         epoch = 0
         while True:
@@ -60,10 +60,6 @@ class TrainingStream:
                 chosen = [order[start : start + size] for order in orders]
                 yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
             epoch += 1
-
-
-def _columns(chosen: slice, value: Tensor) -> Tensor:
-    return value[:, chosen]
 
 
 def _pick(data: Batch, rows: Tensor) -> Batch:

@@ -42,7 +42,9 @@ def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> lis
     for part in placed.split(rows):
         with torch.enable_grad(), gradient_flow(recurrent) as flow:
             spread = module.spread(part)
-            weights = {name: value.double() for name, value in module.weights(detached=True).items()}
+            weights = {
+                name: value.detach().double().requires_grad_() for name, value in module.model.named_parameters()
+            }
             outputs = functional_call(module.model, weights, (spread.inputs,))
             task.last_losses(outputs, spread).sum().backward()
         for name, norm in flow.log2_norm.items():
@@ -64,7 +66,7 @@ def measure_probes(module: PackModule, data: PackData, phase: str) -> list[Measu
     if not installed:
         return found
     batch = place(module.task.evaluation("probe", module.task.length, PROBE_SIZE), data.on, data.dtype)
-    model = module.materialised()
+    model = module.copied()
     for probe, function in installed.items():
         for name, values in function(model, module.spread(batch)).items():
             for measured, value in zip(found, values.tolist(), strict=True):

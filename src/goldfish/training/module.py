@@ -8,8 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
 
 from goldfish import registry
 from goldfish.config import Config
@@ -19,6 +19,7 @@ from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
 from goldfish.training.metrics import ReplicaMean
 from goldfish.training.outcome import Point
+from goldfish.training.packed import PackedWeights
 from goldfish.training.random import generator
 
 
@@ -44,90 +45,80 @@ def _arguments(group: Config) -> dict[str, Any]:
 class PackModule(pl.LightningModule):
     """R replicas as one LightningModule.
 
-    Each replica's weights are one flat leaf tensor with a parameter group of its own; stacked and cut into the
-    network's parameters they have a leading replica axis. The sum of the replicas' losses is optimised, so that
-    replicas never touch; one that turns non-finite stops, keeps its last weights, and leaves the others unharmed.
+    The sum of the replicas' losses is optimised, so that replicas never touch, and the optimiser sees the weights of
+    each as a leaf of its own; a replica that turns non-finite stops, keeps its last weights, and leaves the others
+    unharmed. Lightning's automatic optimisation would add a millisecond to every step, for what is not used here.
+
+    Args:
+        configs: the runs, of equal pack_key.
+        task: theirs.
+        dtype: of weights and training.
+        device: where they live; moved later, the weights would lose what joins them.
     """
 
-    model: ManyToOne | ManyToMany
-
-    def __init__(self, configs: Sequence[Config], task: Task, dtype: torch.dtype) -> None:
+    def __init__(self, configs: Sequence[Config], task: Task, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.configs, self.task = configs, task
-        model = build_model(configs, task)
-        self.shapes = {name: value.shape[1:] for name, value in model.named_parameters()}
-        flat = torch.cat([value.detach().flatten(1) for value in model.parameters()], dim=1)
-        self.replicas = nn.ParameterList([nn.Parameter(row.to(dtype, copy=True)) for row in flat])
-        self.__dict__["model"] = model  # not a submodule: its own parameters are only shapes
+        self.model = build_model(configs, task).to(device, dtype)
+        self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
         self.curves: list[list[Point]] = [[] for _ in configs]
         self.last: list[dict[str, float]] = [{} for _ in configs]
         self.solved_at: list[int | None] = [None] * len(configs)
         self.diverged: dict[int, str] = {}
-        self._running: list[tuple[Tensor, Tensor]] = []
-
-    def weights(self, detached: bool = False) -> dict[str, Tensor]:
-        """The network's parameters, name → (R, …), as views of the stacked leaves."""
-        flat = torch.stack([leaf.detach() if detached else leaf for leaf in self.replicas])
-        if detached:
-            flat.requires_grad_()
-        parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-
-    def materialised(self) -> ManyToOne | ManyToMany:
-        """A copy of the network that holds the current weights as parameters of its own."""
-        model = copy.deepcopy(self.model)
-        for name, value in self.weights(detached=True).items():
-            owner, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(owner), attribute, nn.Parameter(value.detach().clone()))
-        return model
+        self._running = _Running()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(R, n, T, D) → the readout's outputs."""
-        return functional_call(self.model, self.weights(), (inputs,))
+        outputs: Tensor = self.model(inputs)
+        return outputs
+
+    def copied(self) -> ManyToOne | ManyToMany:
+        """A copy of the network with weights of its own, which a probe may treat as it likes."""
+        buffers = self.model.recurrent._pool
+        return copy.deepcopy(self.model, {id(buffers): {}})  # the engine's buffers are not worth a copy
 
     def spread(self, batch: Batch) -> Batch:
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
         return batch.map(lambda value: value.expand(len(self.configs), *value.shape))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser, one parameter group for each replica."""
+        """One optimiser; replicas with one learning rate are one parameter group."""
+        groups: dict[float, dict[str, Any]] = {}
+        for row, config in zip(self.weights.rows, self.configs, strict=True):
+            lr = config["optimizer"]["lr"]
+            groups.setdefault(lr, {"params": [], "lr": lr})["params"].append(row)
         optimizer = self.configs[0]["optimizer"]
-        groups = [
-            {"params": [leaf], "lr": config["optimizer"]["lr"]}
-            for leaf, config in zip(self.replicas, self.configs, strict=True)
-        ]
-        return registry.load("optimizer", optimizer["name"])(groups, **_arguments(optimizer))
+        return registry.load("optimizer", optimizer["name"])(groups.values(), **_arguments(optimizer))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum over replicas of each one's mean loss."""
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of the optimiser down the sum over replicas of each one's mean loss."""
         losses = self.task.losses(self(batch.inputs), batch)
-        self._losses = torch.stack([row.mean() for row in losses])  # row by row: see ReplicaMean
-        return self._losses.sum()
+        self.weights.backward((losses / losses.shape[-1]).sum())
+        self._clip(losses.detach())
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.step()
 
-    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        """Clip replica by replica, and take the non-finite out of training."""
-        trainer = self.configs[0]["trainer"]
-        leaves = list(self.replicas)
-        norms = torch.stack([torch.linalg.vector_norm(_gradient(leaf)) for leaf in leaves])
-        losses = self._losses.detach()
-        self._running.append((losses, norms))
-        finite = (torch.isfinite(losses) & torch.isfinite(norms)).tolist()
-        for replica, (leaf, fine) in enumerate(zip(leaves, finite, strict=True)):
+    def _clip(self, losses: Tensor) -> None:
+        """Clip replica by replica, and take the non-finite out of training; losses (R, B)."""
+        norms = self.weights.norms()
+        self._running.add(losses, norms)
+        finite = torch.isfinite(losses).all(-1)
+        for replica, fine in enumerate((finite & torch.isfinite(norms)).tolist()):
             if not fine and replica not in self.diverged:
-                what = "gradient" if torch.isfinite(losses[replica]) else "loss"
+                what = "gradient" if finite[replica] else "loss"
                 self.diverged[replica] = f"{what} became non-finite at step {self.global_step + 1}"
-            if replica in self.diverged:
-                leaf.grad = None  # the optimiser leaves it alone
+                self.weights.freeze(replica)
+        trainer = self.configs[0]["trainer"]
         clip = trainer["gradient_clip_val"]
-        active = [leaf for leaf in leaves if leaf.grad is not None]
         if clip is None:
             return
-        for leaf in active:
-            if trainer["gradient_clip_algorithm"] == "norm":
-                torch.nn.utils.clip_grad_norm_([leaf], clip)
-            else:
-                torch.nn.utils.clip_grad_value_([leaf], clip)
+        if trainer["gradient_clip_algorithm"] == "norm":
+            self.weights.clip_norm(clip, norms)
+        else:
+            self.weights.clip_value(clip)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of every replica on a part of the validation set."""
@@ -141,10 +132,8 @@ class PackModule(pl.LightningModule):
         """One point of every learning curve; the first step at which the task counts as solved."""
         step = self.global_step
         values = {"val/accuracy": self.accuracy.compute(), "val/loss": self.val_loss.compute()}
-        if self._running:
-            losses, norms = (torch.stack(column).double() for column in zip(*self._running, strict=True))
-            values |= {"train/loss": _column_means(losses), "train/gradient_norm": _column_means(norms)}
-            self._running = []
+        values |= self._running.means()
+        self._running = _Running()
         self.accuracy.reset()
         self.val_loss.reset()
         # torchmetrics squeezes a single replica's axis away
@@ -160,10 +149,23 @@ class PackModule(pl.LightningModule):
                 self.solved_at[replica] = step
 
 
-def _gradient(leaf: nn.Parameter) -> Tensor:
-    assert leaf.grad is not None  # every leaf is part of the loss, even that of a diverged replica
-    return leaf.grad
+class _Running:
+    """Means of the training loss and the gradient norm since the last validation."""
 
+    def __init__(self) -> None:
+        self.losses: Tensor | float = 0.0
+        self.norms: Tensor | float = 0.0
+        self.steps = 0
 
-def _column_means(values: Tensor) -> Tensor:
-    return torch.stack([column.contiguous().mean() for column in values.unbind(1)])
+    def add(self, losses: Tensor, norms: Tensor) -> None:
+        """Add a step's: losses (R, B), norms (R,)."""
+        self.losses = losses.double() + self.losses
+        self.norms = norms.double() + self.norms
+        self.steps += 1
+
+    def means(self) -> dict[str, Tensor]:
+        """Name → (R,); nothing where there was no step."""
+        if not isinstance(self.losses, Tensor) or not isinstance(self.norms, Tensor):
+            return {}
+        losses = torch.stack([row.mean() for row in self.losses])  # row by row: see ReplicaMean
+        return {"train/loss": losses / self.steps, "train/gradient_norm": self.norms / self.steps}

@@ -61,7 +61,7 @@ def train_pack(configs: Sequence[Config], progress: Progress | None = None) -> l
     dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
     with one_thread():
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
-        module = PackModule(configs, task, dtype).to(device)
+        module = PackModule(configs, task, dtype, device)
         data = PackData(task, configs, device, dtype)
         probe = _Probe(data)
         _fit(module, data, probe, progress)
@@ -154,7 +154,7 @@ def _outcome(module: PackModule, replica: int, measured: Sequence[Measured], sta
         metrics |= part.metrics
     metrics |= {"train/seconds": seconds, "train/steps_per_second": steps / seconds}
     curves = [*module.curves[replica], *[point for part in measured for point in part.curves]]
-    weights = {name: value[replica].detach().cpu().clone() for name, value in module.weights(detached=True).items()}
+    weights = {name: value[replica].detach().cpu().clone() for name, value in module.model.named_parameters()}
     return Outcome(
         config=config,
         verdict=verdict,
@@ -162,7 +162,7 @@ def _outcome(module: PackModule, replica: int, measured: Sequence[Measured], sta
         metrics=metrics,
         curves=curves,
         state_dict=weights,
-        parameters=module.replicas[replica].numel(),
+        parameters=module.weights.rows[replica].numel(),
         steps=steps,
         seconds=seconds,
         started=started,

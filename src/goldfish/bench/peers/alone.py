@@ -26,7 +26,7 @@ def module(cell: str, inputs: int, hidden: int, device: str) -> nn.RNNBase:
 def training(
     cell: str, hidden: int, batch: int, length: int, inputs: int, device: str, adam: bool = False
 ) -> Callable[[int], None]:
-    """n steps: forward, loss over all outputs, backward into all weights, Adam if asked for."""
+    """n steps: forward, backward from a cotangent of all outputs into all weights, Adam if asked for."""
     network = module(cell, inputs, hidden, device)
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(length, batch, inputs, generator=generator).to(device)
@@ -37,7 +37,7 @@ def training(
         for _ in range(n):
             network.zero_grad(set_to_none=True)
             outputs, _ = network(x)
-            (outputs * cotangent).sum().backward()
+            outputs.backward(cotangent)
             if optimizer is not None:
                 optimizer.step()
 

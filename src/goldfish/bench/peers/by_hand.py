@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vjp, vmap
 
 from goldfish.bench.interleave import Contestant, repeated
 from goldfish.bench.problem import Shape, draw
@@ -40,21 +41,20 @@ def retain_grad(shape: Shape, device: str) -> Contestant:
         hidden = states(cell, x)
         for h in hidden:
             h.retain_grad()
-        (torch.stack(hidden) * cotangent).sum().backward()
+        torch.stack(hidden).backward(cotangent)
         torch.stack([h.grad for h in hidden if h.grad is not None]).norm(dim=-1)
 
     return repeated(train)
 
 
 def autograd_grad(shape: Shape, device: str) -> Contestant:
-    """The same loop; autograd.grad of the loss with respect to all states and all weights."""
+    """The same loop; autograd.grad of the outputs with respect to all states and all weights."""
     cell, x, cotangent = _problem(shape, device)
     weights = list(cell.parameters())
 
     def train() -> None:
         hidden = states(cell, x)
-        loss = (torch.stack(hidden) * cotangent).sum()
-        found = torch.autograd.grad(loss, [*hidden, *weights])
+        found = torch.autograd.grad(torch.stack(hidden), [*hidden, *weights], cotangent)
         torch.stack(found[: len(hidden)]).norm(dim=-1)
 
     return repeated(train)
@@ -98,11 +98,13 @@ def stacked(shape: Shape, device: str) -> Contestant:
     inputs, cotangent = draw(shape, device)
     x = inputs[0].transpose(0, 1).expand(STACKED, -1, -1, -1).contiguous()
 
-    def loss(weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(models[0], (weights, buffers), (x,))
-        return (outputs * cotangent[0].transpose(0, 1)).sum()
+    on_outputs = cotangent[0].transpose(0, 1).contiguous()
 
-    gradients = vmap(grad(loss))
+    def backward(weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
+        pullback = vjp(lambda own: functional_call(models[0], (own, buffers), (x,)), weights)[1]
+        return pullback(on_outputs)
+
+    gradients = vmap(backward)
 
     def train() -> None:
         gradients(weights, buffers, x)

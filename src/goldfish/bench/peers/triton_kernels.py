@@ -38,7 +38,7 @@ def _trainer(shape: Shape, device: str, forward: Callable[[Tensor, Mapping[str, 
 
     def train() -> None:
         module.zero_grad(set_to_none=True)
-        (forward(x, weights) * on_outputs).sum().backward()
+        forward(x, weights).backward(on_outputs)
 
     return repeated(train)
 

@@ -110,14 +110,12 @@ def _bare(configs: Sequence[Config], steps: int) -> Callable[[int], None]:
     device = torch.device("cpu" if configs[0]["trainer"]["accelerator"] == "cpu" else "cuda")
 
     def train() -> None:
-        module = PackModule(configs, task, torch.float32).to(device)
+        module = PackModule(configs, task, torch.float32, device)
         optimizer = module.configure_optimizers()
         for batch in itertools.islice(TrainingStream(task, configs, device, torch.float32), steps):
             losses = task.losses(module(batch.inputs), batch)
-            optimizer.zero_grad(set_to_none=True)
-            losses.mean(-1).sum().backward()
-            for leaf in module.replicas:
-                torch.nn.utils.clip_grad_norm_([leaf], 1.0)
+            module.weights.backward(losses.mean(-1).sum())
+            module.weights.clip_norm(1.0, module.weights.norms())
             optimizer.step()
 
     def run(n: int) -> None:

@@ -1,0 +1,59 @@
+"""The weights of a pack in one tensor: the network sees parameters with a replica axis, the optimiser a row per run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedWeights:
+    """All weights of R replicas, (R, N), and their gradient; whatever else is seen of them is a view.
+
+    The network's parameters become views, cut and with a leading replica axis; an optimiser that changes the rows
+    changes them.
+
+    Args:
+        model: its parameters all have a leading replica axis of size R, one dtype and one device; they keep both.
+
+    Attributes:
+        values: (R, N).
+        gradient: (R, N), of the last backward pass.
+        rows: R leaves, (N,), for an optimiser.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = list(model.parameters())
+        self.values = torch.cat([value.detach().flatten(1) for value in self._parameters], dim=1)
+        self.gradient = torch.zeros_like(self.values)
+        for parameter, value in zip(self._parameters, self._cut(self.values), strict=True):
+            parameter.data = value
+        self._gradients = self._cut(self.gradient)
+        self.rows = [row.requires_grad_() for row in self.values.unbind()]
+        for row, gradient in zip(self.rows, self.gradient.unbind(), strict=True):
+            row.grad = gradient
+
+    def _cut(self, flat: Tensor) -> list[Tensor]:
+        """(R, N) → views (R, …), one for each parameter."""
+        parts = flat.split([value[0].numel() for value in self._parameters], dim=1)
+        return [part.unflatten(1, value.shape[1:]) for part, value in zip(parts, self._parameters, strict=True)]
+
+    def backward(self, outputs: Tensor, cotangent: Tensor | None = None) -> None:
+        """The gradient of a loss, or of outputs given the loss's own to them; zero for a parameter without a part."""
+        found = torch.autograd.grad(outputs, self._parameters, cotangent, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._gradients, found)
+
+    def norms(self) -> Tensor:
+        """The Euclidean norm of each replica's gradient, (R,)."""
+        return torch.linalg.vector_norm(self.gradient, dim=1)
+
+    def clip_norm(self, largest: float, norms: Tensor) -> None:
+        """Scale each replica's gradient down to at most this norm, as torch.nn.utils.clip_grad_norm_ does for one."""
+        self.gradient *= (largest / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
+
+    def clip_value(self, largest: float) -> None:
+        """Clamp every component of the gradient to ±largest."""
+        self.gradient.clamp_(-largest, largest)
+
+    def freeze(self, replica: int) -> None:
+        """Take a replica out of training: an optimiser leaves a row without a gradient alone."""
+        self.rows[replica].grad = None
