@@ -43,7 +43,7 @@ class Bench:
     @property
     def rounds(self) -> int:
         """How often each contestant has its turn."""
-        return 2 if self.quick else 7
+        return 2 if self.quick else 5
 
     @property
     def hidden(self) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def build(shape: Shape, engine: str, device: str, dtype: torch.dtype = torch.flo
 
 
 def step(shape: Shape, engine: str, device: str, instrumented: bool) -> Entrant:
-    """Forward, backward from the outputs' cotangent into all weights; when instrumented, all adjoints' norms as well."""
+    """Forward, backward from the outputs' cotangent into all weights; if instrumented, all adjoints' norms, too."""
     try:
         recurrent = build(shape, engine, device)
     except ConfigError as error:

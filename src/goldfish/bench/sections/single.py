@@ -36,8 +36,8 @@ def _job(bench: Bench, shape: Shape) -> Job:
 
 def _entrants(bench: Bench, shape: Shape) -> list[tuple[str, Entrant]]:
     small = (shape.hidden, shape.batch) == (bench.hidden[0], bench.batch[0])
-    slow = {own.name("eager", instrumented) for instrumented in (True, False)}  # seconds a step at the larger sizes
-    found: list[tuple[str, Entrant]] = [item for item in own.steps(shape, bench.device) if small or item[0] not in slow]
+    auto = {own.name("auto", instrumented) for instrumented in (True, False)}  # others take seconds at larger sizes
+    found: list[tuple[str, Entrant]] = [item for item in own.steps(shape, bench.device) if small or item[0] in auto]
     found.extend(torch_nn.steps(shape, bench.device))
     found.append((OWN_PROCESS, bench.processes(1, bench.threads).training(shape, bench.device)))
     found.append((f"torch.nn, {cores()} processes", bench.processes(cores(), 1).training(shape, bench.device)))
