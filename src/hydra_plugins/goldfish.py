@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class PackedLauncherConf:
-    """`hydra/launcher=packed`: at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores)."""
+    """`hydra/launcher=packed`: at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores).
+
+    auto: as many runs as goldfish.sweep.packs.replicas finds best.
+    """
 
     _target_: str = "hydra_plugins.goldfish.PackedLauncher"
     workers: int | None = None
-    pack_size: int = 16
+    pack_size: int | str = "auto"
     rerun: str = "missing"
 
 
@@ -47,7 +50,7 @@ _store.store(group="hydra/sweeper", name="goldfish", node=GoldfishSweeperConf, p
 class PackedLauncher(Launcher):
     """Trains all runs of a sweep in packs, on all cores, and records each once."""
 
-    def __init__(self, workers: int | None = None, pack_size: int = 16, rerun: str = "missing") -> None:
+    def __init__(self, workers: int | None = None, pack_size: int | str = "auto", rerun: str = "missing") -> None:
         self.options: dict[str, Any] = {"workers": workers, "pack_size": pack_size, "rerun": rerun}
         self.composer: Composer | None = None
 

@@ -38,7 +38,7 @@ def test_every_combination_is_one_sweep(here, trained) -> None:
         )
         for c, i, n, s in points
     ]
-    assert options == {"rerun": "missing", "workers": None, "pack_size": 16}
+    assert options == {"rerun": "missing", "workers": None, "pack_size": "auto"}
     assert left(here) == []
 
 

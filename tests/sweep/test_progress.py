@@ -34,6 +34,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+@pytest.fixture(autouse=True)
+def costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.packs, "cost", lambda config: config["task"]["length"] / 10)
+
+
 def runs() -> list[Config]:
     """Three runs of 20 steps; the last costs twice as much as each of the others."""
     return [config(0), config(1), config(2, task={"name": "recall", "length": 20})]

@@ -16,7 +16,7 @@ import yaml
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
 from goldfish.errors import ConfigError
-from goldfish.tracking import names
+from goldfish.tracking import names, sqlite_writer
 from goldfish.tracking.client import ClientReader
 from goldfish.tracking.store import Store, without_password
 from goldfish.training.outcome import Point, Verdict
@@ -154,6 +154,7 @@ def test_a_failed_run_is_recorded_as_failed(store: Store):
 def test_recording_that_fails_in_the_middle_leaves_no_result(
     store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
 ):
+    monkeypatch.setattr(sqlite_writer, "REVISION", "another")  # so that MLflow's client writes
     outcome = make_outcome()
     whole = getattr(type(store.client), broken)
 
@@ -180,6 +181,7 @@ def test_the_first_error_is_raised_when_even_marking_the_run_fails(store: Store,
     def fail(self, *arguments, **named):
         raise OSError("database is locked")
 
+    monkeypatch.setattr(sqlite_writer, "REVISION", "another")
     monkeypatch.setattr(type(store.client), "log_batch", fail)
     monkeypatch.setattr(type(store.client), "set_terminated", fail)
     with pytest.raises(OSError, match="locked") as caught:

@@ -1,6 +1,7 @@
 """What a worker runs: a pack is trained, and the test set that its runs share is described for the store.
 
-Workers are forked from a server that has imported this module, and with it torch and Lightning.
+Workers are forked from a server that has imported this module, and with it torch, Lightning and the kernels of the CPU
+engine that are compiled already. None of these starts a thread: a server that forks must have none.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from dataclasses import replace
 
 from goldfish.config import Config
 from goldfish.data import describe_test_set
+from goldfish.engines import cpu
 from goldfish.training import train
 from goldfish.training.outcome import Outcome
+
+cpu.load_kept()
 
 
 def train_pack(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
     """Train one pack: goldfish.training.train.train_pack, with `dataset` filled in."""
-    dataset = describe_test_set(configs[0])
-    return [replace(outcome, dataset=dataset) for outcome in train.train_pack(configs, progress)]
+    outcomes = train.train_pack(configs, progress)
+    dataset = describe_test_set(configs[0])  # imports what the first training step need not wait for
+    return [replace(outcome, dataset=dataset) for outcome in outcomes]

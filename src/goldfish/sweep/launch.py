@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldfish.bounds import at_least
 from goldfish.config import Config
+from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Parameter
 
 if TYPE_CHECKING:
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from goldfish.sweep.run import Rerun
 
 RERUN = ("missing", "stale", "all")
+AUTO = "auto"  # a pack size by the model of goldfish.sweep.packs.replicas
 OPTIONS = {
     "rerun": Parameter("rerun", str, default="missing", choices=RERUN),
     "workers": Parameter("workers", int, optional=True, bound=at_least(1)),
-    "pack_size": Parameter("pack_size", int, default=16, bound=at_least(1)),
+    "pack_size": Parameter("pack_size", int, default=AUTO, bound=at_least(1)),
 }
 
 
@@ -35,7 +37,12 @@ class FailedRunsError(RuntimeError):
 def check(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for a wrong option of the packed launcher, `hydra.launcher.<option>`."""
     for name, parameter in OPTIONS.items():
-        parameter.check(f"hydra.launcher.{name}", options[name])
+        value = options[name]
+        if name == "pack_size" and isinstance(value, str):
+            if value != AUTO:
+                raise ConfigError(f"hydra.launcher.pack_size={value}: {nearest(value, (AUTO, 'a number ≥ 1'))}")
+        else:
+            parameter.check(f"hydra.launcher.{name}", value)
 
 
 def launch(configs: Sequence[Config], *, rerun: Rerun = "missing", **options: Any) -> Report:

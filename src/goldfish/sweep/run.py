@@ -26,7 +26,7 @@ def run_sweep(
     store: Store,
     rerun: Rerun = "missing",
     workers: int | None = None,
-    pack_size: int = 16,
+    pack_size: packs.Size = "auto",
     sweep_name: str | None = None,
     trainer: str = TRAINER,
     stream: TextIO | None = None,
@@ -38,7 +38,7 @@ def run_sweep(
         store: where outcomes go; it is created when it is not there.
         rerun: "stale" also repeats finished runs whose source has changed since, "all" repeats every run.
         workers: processes side by side, one torch thread each; all cores by default, one where a GPU is used.
-        pack_size: the largest number of runs trained together.
+        pack_size: the largest number of runs trained together; "auto" takes goldfish.sweep.packs.replicas.
         sweep_name: the tag `sweep` of the runs; the date and time by default.
         trainer: "module:function" that trains a pack, as goldfish.training.train.train_pack does.
         stream: where progress is shown, standard error by default.
@@ -103,7 +103,9 @@ def _sources(configs: Sequence[Config]) -> list[str]:
     return [found[choice] for choice in choices]
 
 
-def _train(sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: int, trainer: str, stream: TextIO) -> None:
+def _train(
+    sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: packs.Size, trainer: str, stream: TextIO
+) -> None:
     """Train what is to be done; recorded in the background, shown on `stream`."""
     configs = [sweep.configs[index] for index in sweep.todo]
     gpu = machine.uses_gpu(configs)
@@ -113,7 +115,7 @@ def _train(sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: int,
     labels = names(sweep.configs)
     try:
         with Progress(configs, stream) as progress, workers.Pool(count, trainer=trainer, context=context) as pool:
-            for event in pool.train(configs, packs.group(configs, pack_size, count)):
+            for event in pool.train(configs, packs.group(configs, pack_size, count, gpu=gpu)):
                 recorder.check()
                 progress.show(event)
                 if isinstance(event, workers.Finished):

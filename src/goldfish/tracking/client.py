@@ -1,4 +1,4 @@
-"""MLflow's own client: the only way to write, and the way to read a store that is no SQLite file."""
+"""MLflow's own client: the way to write and to read a store that is no SQLite file."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ OUTCOME = "goldfish.outcome"
 REASON = "goldfish.reason"
 SOURCE_HASH = "goldfish.source_hash"
 CURVES = "goldfish.curves"
+ENGINE = "goldfish.engine"  # the engine that ran, auto resolved
 GROUP = "goldfish.group"  # all of a run but its seed, short enough for a legend
 ORDER = "goldfish.order"  # sorts runs by seed, then cell, initialisation, task and length as a number
 FINISHED = ("solved", "unsolved", "diverged")  # outcomes that are results: such a run is not trained again

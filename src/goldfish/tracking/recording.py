@@ -1,4 +1,4 @@
-"""Recording one outcome: a run, one batch of parameters, metrics and tags, its artifacts, and only then its status."""
+"""Recording one outcome: straight into an SQLite file where that is possible, else through MLflow's client."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from goldfish.figures.palette import CELLS, OTHERS
-from goldfish.tracking import names
+from goldfish.tracking import sqlite_writer
+from goldfish.tracking.new_run import Data, NewRun, new_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric
+    from mlflow.entities import DatasetInput
 
     from goldfish.training.outcome import Outcome
 
 _METRICS, _PARAMETERS, _LABELS = 1000, 100, 100  # MLflow's largest batch
-_TAG = 5000  # characters of a tag that servers take
 Item = TypeVar("Item")
 
 
-def record(client: MlflowClient, experiment_id: str, outcome: Outcome, tags: Mapping[str, str], dataset: Any) -> str:
-    """Record one outcome and return the run's id.
+def record(
+    client: MlflowClient,
+    path: Path | None,
+    experiment_id: str,
+    outcome: Outcome,
+    tags: Mapping[str, str],
+    dataset: Mapping[str, str] | None,
+) -> str:
+    """Record one outcome and return the run's id; `path` is the store's file when it is SQLite.
 
-    Nothing is left that looks like a result when this raises: the status FINISHED is set last.
+    Nothing is left that looks like a result when this raises.
     """
-    started = round(outcome.started * 1000)
-    ended = started + round(outcome.seconds * outcome.packed * 1000)
-    name = names.run_name(outcome.config)
-    run_id = str(client.create_run(experiment_id, start_time=started, run_name=name).info.run_id)
+    run = new_run(outcome, tags, dataset)
+    if path is not None:
+        run_id = sqlite_writer.write(path, experiment_id, run, lambda folder: write_artifacts(outcome, folder))
+        if run_id is not None:
+            return run_id
+    return _through_client(client, experiment_id, run, outcome)
+
+
+def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, outcome: Outcome) -> str:
+    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, and only then its status."""
+    run_id = str(client.create_run(experiment_id, start_time=run.started, run_name=run.name).info.run_id)
     try:
-        _log(client, run_id, outcome, tags, ended)
-        if dataset is not None:
-            client.log_inputs(run_id, [_input(dataset)])
+        _log(client, run_id, run)
+        if run.dataset is not None:
+            client.log_inputs(run_id, [_input(run.dataset)])
         with tempfile.TemporaryDirectory(prefix="goldfish-") as folder:
             write_artifacts(outcome, Path(folder))
             client.log_artifacts(run_id, folder)
-        client.set_terminated(run_id, "FAILED" if outcome.verdict == "failed" else "FINISHED", ended)
+        client.set_terminated(run_id, run.status, run.ended)
     except BaseException as error:
         _abandon(client, run_id, error)
         raise
@@ -54,70 +67,22 @@ def _abandon(client: MlflowClient, run_id: str, error: BaseException) -> None:
         error.add_note(f"MLflow run {run_id} is still marked as running: {second}")
 
 
-def _log(client: MlflowClient, run_id: str, outcome: Outcome, tags: Mapping[str, str], timestamp: int) -> None:
-    from mlflow.entities import Param, RunTag
+def _log(client: MlflowClient, run_id: str, run: NewRun) -> None:
+    from mlflow.entities import Metric, Param, RunTag
 
-    index = names.curve_index((point.quantity, point.phase) for point in outcome.curves)
-    texts = {names.CURVES: index, **run_tags(outcome), **tags}
-    metrics = metrics_of(outcome, timestamp)
-    parameters = [Param(key, value) for key, value in names.parameters(outcome.config).items()]
-    labels = [RunTag(key, value) for key, value in texts.items()]
+    metrics = [Metric(*metric) for metric in run.metrics]
+    parameters = [Param(key, value) for key, value in run.parameters.items()]
+    labels = [RunTag(key, value) for key, value in run.tags.items()]
     batches = zip_longest(chunks(metrics, _METRICS), chunks(parameters, _PARAMETERS), chunks(labels, _LABELS))
     for metric_batch, parameter_batch, label_batch in batches:
         client.log_batch(run_id, metric_batch or [], parameter_batch or [], label_batch or [])
 
 
-def metrics_of(outcome: Outcome, timestamp: int) -> list[Metric]:
-    """Curves with their x as step, then final scalars at step 0: MLflow draws a metric without steps as bars.
-
-    A scalar that has the name of a curve, such as val/accuracy, is that curve's last point. Raises ValueError for an x
-    that is no whole number, as MLflow's steps are.
-    """
-    from mlflow.entities import Metric
-
-    found = []
-    for point in outcome.curves:
-        if point.x != int(point.x):
-            raise ValueError(f"{point.quantity} at {point.x}: MLflow's steps are whole numbers")
-        found.append(Metric(names.metric(point.quantity, point.phase), float(point.value), timestamp, int(point.x)))
-    curves = {metric.key for metric in found}
-    counts = {stored: getattr(outcome, column) for column, stored in names.COUNTS.items()}
-    scalars = {key: value for key, value in (outcome.metrics | counts).items() if key not in curves}
-    return found + [Metric(key, float(value), timestamp, 0) for key, value in scalars.items()]
-
-
-def run_tags(outcome: Outcome) -> dict[str, str]:
-    """What the run's own configuration and result say: its outcome, group, colour and description."""
-    cell, init, task = (outcome.config[group]["name"] for group in ("cell", "init", "task"))
-    return ({names.REASON: outcome.reason[:_TAG]} if outcome.reason else {}) | {
-        names.OUTCOME: outcome.verdict,
-        names.GROUP: names.group(cell, init, task, outcome.config["task"].get("length")),
-        names.ORDER: names.order(outcome.config),
-        "mlflow.runColor": colour(cell),
-        "mlflow.note.content": names.description(outcome)[:_TAG],
-        "mlflow.source.name": "goldfish",
-        "mlflow.source.type": "LOCAL",
-    }
-
-
-def colour(cell: str) -> str:
-    """The colour of a cell, the same as in the figures for rnn, lstm and gru."""
-    return CELLS.get(cell) or OTHERS[sum(cell.encode()) % len(OTHERS)]
-
-
-def _input(dataset: Mapping[str, str]) -> DatasetInput:
-    """A run's dataset, from {name, digest, source, schema, profile} as plain texts."""
+def _input(data: Data) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    described = Dataset(
-        name=dataset["name"],
-        digest=dataset["digest"][:36],  # all that MLflow keeps
-        source_type="goldfish",
-        source=dataset["source"],
-        schema=dataset.get("schema"),
-        profile=dataset.get("profile"),
-    )
-    return DatasetInput(described, [InputTag("mlflow.data.context", "evaluation")])
+    described = Dataset(data.name, data.digest, sqlite_writer.SOURCE_TYPE, data.source, data.schema, data.profile)
+    return DatasetInput(described, [InputTag(*sqlite_writer.CONTEXT)])
 
 
 def write_artifacts(outcome: Outcome, folder: Path) -> None:

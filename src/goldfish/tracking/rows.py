@@ -60,6 +60,13 @@ def number(value: float, is_nan: bool = False) -> float:
     return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else float(value)
 
 
+def stored(value: float) -> tuple[float, bool]:
+    """A metric as MLflow keeps it in SQL, the inverse of `number`: (number, whether it is NaN)."""
+    if math.isnan(value):
+        return 0.0, True
+    return (math.copysign(sys.float_info.max, value) if math.isinf(value) else value), False
+
+
 def newest(rows: Iterable[RunRow]) -> dict[str, RunRow]:
     """One row for each fingerprint: the one that started last."""
     return {row.fingerprint: row for row in sorted(rows, key=lambda row: (row.started, row.run_id))}

@@ -123,7 +123,7 @@ class Store:
 
         identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
         experiment = self.experiment(experiment_name)
-        return record(self.client, experiment, outcome, identity | tags(provenance), dataset)
+        return record(self.client, self.path, experiment, outcome, identity | tags(provenance), dataset)
 
     def runs(self, experiment_name: str | None = None) -> pd.DataFrame:
         """One row per recorded run, oldest first, of one experiment or of all.

@@ -40,6 +40,7 @@ class Outcome:
         seconds: wall time of the pack divided by its number of runs.
         started: unix time in seconds at which the pack started.
         packed: number of runs in the pack.
+        engine: the engine that trained it: eager, stepwise, cpu or cuda.
         dataset: the run's test set as MLflow records it: name, digest, source, schema, profile.
     """
 
@@ -54,4 +55,5 @@ class Outcome:
     seconds: float = 0.0
     started: float = 0.0
     packed: int = 1
+    engine: str = ""
     dataset: dict[str, str] = field(default_factory=dict)

@@ -42,6 +42,40 @@ def _missing() -> str:
     return ""
 
 
+@cache
+def load(cell: str, dtype: str) -> None:
+    """Have the kernels of a cell ("lstm", "float64") ready: loaded where they are kept, else compiled and kept.
+
+    Where several processes need them at once, one compiles and the others wait for it.
+    """
+    from goldfish.engines.cpu import kernel_cache
+
+    with kernel_cache.alone(f"{cell}-{dtype}"):
+        try:
+            _load(cell, dtype)
+        except Exception:  # whatever a damaged file raises
+            if not kernel_cache.forget():
+                raise
+            _load(cell, dtype)
+
+
+def _load(cell: str, dtype: str) -> None:
+    from goldfish.engines.cpu import passes
+
+    passes.forward(cell, dtype)
+    passes.backward(cell, dtype)
+
+
+def load_kept() -> None:
+    """Load all kernels that are kept, tens of milliseconds each: processes forked afterwards have them for nothing."""
+    if _missing():
+        return
+    from goldfish.engines.cpu import kernel_cache
+
+    for name in kernel_cache.names():
+        load(*name.split("-"))
+
+
 def run(
     cell: HandDerivedCell,
     inputs: Tensor,
@@ -54,4 +88,5 @@ def run(
     """Run every layer over all steps: see goldfish.engines.cpu.function.run."""
     from goldfish.engines.cpu import function
 
+    load(type(cell).__name__.lower(), str(inputs.dtype).removeprefix("torch."))
     return function.run(cell, inputs, weights, initial, recorder, pool, recompute)

@@ -1,28 +1,37 @@
-"""Where compiled kernels are kept: a folder of the user's cache, one for each state of the kernels' source."""
+"""Where compiled kernels are kept: a folder of the user's cache, one for each state of source and compiler."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import llvmlite.binding as llvm
+import numba
+from filelock import FileLock, Timeout
 from numba import config
+
+PATIENCE = 120  # seconds to wait for another process that compiles the same
+_KEPT = ".kept"
 
 
 @cache
 def folder() -> Path | None:
-    """$GOLDFISH_CACHE_DIR or the user's cache folder, and in it one for this source; None where it cannot be written.
+    """$GOLDFISH_CACHE_DIR or the user's cache folder, and in it one for this source, this compiler and this processor.
 
-    Numba notices a change of the file that a function stands in, but not of those that it calls.
+    Numba notices a change of the file that a function stands in, but not of those that it calls. None where the folder
+    cannot be written.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     base = Path(os.environ.get("GOLDFISH_CACHE_DIR") or Path(home) / "goldfish")
-    place = base / f"cpu-{_source_hash()[:16]}"
+    place = base / f"cpu-{_hash()[:16]}"
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=place).close()
@@ -45,8 +54,48 @@ def kept() -> Iterator[bool]:
         config.CACHE_DIR = before
 
 
-def _source_hash() -> str:
-    found = hashlib.sha256()
+def names() -> list[str]:
+    """The names of the kernels that are kept."""
+    place = folder()
+    return [] if place is None else sorted(file.stem for file in place.glob(f"*{_KEPT}"))
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Inside, no other process compiles the kernels of this name; they are kept when it ends well.
+
+    Nobody waits where they are kept already. The lock is the system's: it goes with the process that holds it, even a
+    killed one; for one that hangs nobody waits longer than PATIENCE.
+    """
+    place = folder()
+    if place is None or name in names():
+        yield
+        return
+    lock = FileLock(place / f"{name}.lock")
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except (Timeout, NotImplementedError) as error:  # a file system without locks: compiled twice, which does no harm
+        logging.getLogger(__name__).warning("kernels of %s are compiled without waiting: %s", name, error)
+    try:
+        yield
+        (place / f"{name}{_KEPT}").touch()
+    finally:
+        lock.release()
+
+
+def forget() -> bool:
+    """Throw away what is kept; True when there was anything."""
+    place, found = folder(), bool(names())
+    if place is not None and found:
+        shutil.rmtree(place, ignore_errors=True)  # another process may write into it at this moment
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return found
+
+
+def _hash() -> str:
+    """Of all that compiled kernels depend on."""
+    processor = config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or llvm.get_host_cpu_features()
+    found = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {processor}".encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         found.update(file.read_bytes())
     return found.hexdigest()
