@@ -135,6 +135,21 @@ def test_time_to_solve_is_the_first_validation_that_meets_the_criterion(small: C
     assert unsolved.metrics["time_to_solve/censored"] == 1
 
 
+def test_a_pack_stays_where_it_is(small: Callable[..., Config]) -> None:
+    """Lightning moves a module to the CPU after every fit; what joins the weights would be lost."""
+    module = PackModule([small()], task_of(small()), torch.float32, torch.device("meta"))
+    assert module.cpu() is module
+    assert all(value.is_meta for value in module.parameters())
+
+
+def test_a_job_of_slurm_is_no_matter_of_ours(small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning would see four tasks, and requeue the job by itself."""
+    for name, value in {"NTASKS": "4", "JOB_NAME": "sweep", "JOB_ID": "1", "PROCID": "3", "LOCALID": "3"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    (outcome,) = train([small()])
+    assert outcome.verdict == "unsolved"
+
+
 def test_online_data_never_repeats(small: Callable[..., Config]) -> None:
     config = small(batch=4, task={"name": "recall", "length": 40})
     stream = iter(TrainingStream(task_of(config), [config], CPU, torch.float32))
@@ -151,3 +166,8 @@ def test_training_imports_neither_hydra_nor_mlflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("engine", "ran"), [("auto", "cpu"), ("stepwise", "stepwise"), ("eager", "eager")])
+def test_an_outcome_names_the_engine_that_ran(small: Callable[..., Config], engine: str, ran: str) -> None:
+    assert train_pack([small(engine=engine, steps=1)])[0].engine == ran

@@ -16,10 +16,20 @@ _BLOCK = 2**21  # numbers drawn at once for each replica: many batches in one ca
 
 
 class TrainingStream:
-    """Batches (R, B, T, …) for ever; replica r's are those of its own seed, whatever pack it is in."""
+    """Batches (R, B, T, …) for ever; replica r's are those of its own seed, whatever pack it is in.
 
-    def __init__(self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype) -> None:
-        self.task, self.device, self.dtype = task, device, dtype
+    Args:
+        task: draws them.
+        configs: the runs.
+        device: where they are put.
+        dtype: of their floats.
+        start: number of batches to leave out; all but the block or the epoch that it lies in are never drawn.
+    """
+
+    def __init__(
+        self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype, start: int = 0
+    ) -> None:
+        self.task, self.device, self.dtype, self.start = task, device, dtype, start
         self.seeds = [config["seed"] for config in configs]
         self.batch_size = configs[0]["trainer"]["batch_size"]
         self.fixed_size = configs[0]["task"].get("train_size", 0)
@@ -32,14 +42,14 @@ class TrainingStream:
         width = self.task.steps(self.task.length) * self.task.input_size
         batches = max(1, min(64, _BLOCK // (self.batch_size * width)))
         blocks: list[list[Batch]] = [[] for _ in self.seeds]
-        index = 0
+        index, first = divmod(self.start, batches)
         while True:
             for replica, seed in enumerate(self.seeds):
                 blocks[replica] = []  # freed first: the next block takes its memory, without page faults
                 blocks[replica] = self._block(batches, seed, index)
-            for step in range(batches):
+            for step in range(first, batches):
                 yield Batch.stack([block[step] for block in blocks])
-            index += 1
+            index, first = index + 1, 0
 
     def _block(self, batches: int, seed: int, index: int) -> list[Batch]:
         drawn = self.task.sample(batches * self.batch_size, self.task.length, generator(seed, "train", index), "train")
@@ -53,13 +63,13 @@ class TrainingStream:
         )
         sets = [place(data, self.device, self.dtype) for data in drawn]
         size = min(self.batch_size, self.fixed_size)
-        epoch = 0
+        epoch, first = divmod(self.start, self.fixed_size // size)
         while True:
             orders = [torch.randperm(self.fixed_size, generator=generator(seed, "order", epoch)) for seed in self.seeds]
-            for start in range(0, self.fixed_size - size + 1, size):
+            for start in range(first * size, self.fixed_size - size + 1, size):
                 chosen = [order[start : start + size] for order in orders]
                 yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
-            epoch += 1
+            epoch, first = epoch + 1, 0
 
 
 def _pick(data: Batch, rows: Tensor) -> Batch:
@@ -85,15 +95,20 @@ class EvaluationSet:
 
 
 class PackData(pl.LightningDataModule):
-    """Training streams and validation set of a pack; everything is on the device before it is asked for."""
+    """Training streams and validation set of a pack; everything is on the device before it is asked for.
+
+    Attributes:
+        start: the training step that the next training stream begins after.
+    """
 
     def __init__(self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.task, self.configs, self.on, self.dtype = task, configs, device, dtype
+        self.start = 0
 
     def train_dataloader(self) -> TrainingStream:
         """Batches (R, B, T, …)."""
-        return TrainingStream(self.task, self.configs, self.on, self.dtype)
+        return TrainingStream(self.task, self.configs, self.on, self.dtype, self.start)
 
     def val_dataloader(self) -> EvaluationSet:
         """The fixed validation set, in parts (n, T, …) without replica axis: it is the same for every replica."""

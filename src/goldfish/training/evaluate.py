@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +26,24 @@ class Measured:
 
     metrics: dict[str, float]
     curves: list[Point]
+
+
+@dataclass
+class Measurements:
+    """What was measured of each replica so far, and at which moments of training."""
+
+    rows: list[Measured]
+    phases: list[str] = field(default_factory=list)
+
+    def take(self, module: PackModule, data: PackData, phase: str) -> None:
+        """Measure every replica, once in each phase."""
+        if phase in self.phases:
+            return
+        for found in (measure_gradient_flow(module, data, phase), measure_probes(module, data, phase)):
+            for row, measured in zip(self.rows, found, strict=True):
+                row.metrics |= measured.metrics
+                row.curves += measured.curves
+        self.phases.append(phase)
 
 
 def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> list[Measured]:
@@ -104,12 +123,16 @@ def _add_decay(found: Measured, summary: Decay, end: str, phase: str, name: str,
         found.curves += [Point(quantity, phase, lag, value) for lag, value in enumerate(curve.tolist())]
 
 
-def measure_recall(module: PackModule, data: PackData) -> list[Measured]:
-    """Test accuracy and loss at every length of the task, accuracy by lag, and the recall horizon, of every replica."""
+def measure_recall(module: PackModule, data: PackData, between: Callable[[], None]) -> list[Measured]:
+    """Test accuracy and loss at every length of the task, accuracy by lag, and the recall horizon, of every replica.
+
+    Between two lengths, `between` is called: it may raise.
+    """
     task = module.task
     found = [Measured({"recall/chance": task.chance}, []) for _ in module.configs]
     lags, right, asked = [], [], []
     for length in task.lengths():
+        between()
         correct, questions, losses, lag = _answers(module, data, length)
         accuracy = [float(row.sum() / questions.sum()) for row in correct]
         for replica, value in enumerate(accuracy):

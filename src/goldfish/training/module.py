@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from goldfish import registry
 from goldfish.config import Config
+from goldfish.engines import select
 from goldfish.models.many_to_many import ManyToMany
 from goldfish.models.many_to_one import ManyToOne
 from goldfish.recurrent import Recurrent
@@ -67,7 +68,9 @@ class PackModule(pl.LightningModule):
         self.last: list[dict[str, float]] = [{} for _ in configs]
         self.solved_at: list[int | None] = [None] * len(configs)
         self.diverged: dict[int, str] = {}
-        self._running = _Running()
+        self.running = _Running()
+        self.steps_done, self.validated = 0, 0  # training steps; those done at the last validation
+        self.optimizer = self._build_optimizer()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(R, n, T, D) → the readout's outputs."""
@@ -79,18 +82,42 @@ class PackModule(pl.LightningModule):
         buffers = self.model.recurrent._pool
         return copy.deepcopy(self.model, {id(buffers): {}})  # the engine's buffers are not worth a copy
 
+    @property
+    def engine(self) -> str:
+        """The engine that runs the network, such as "cpu"."""
+        recurrent, values = self.model.recurrent, self.weights.values
+        return select.choose(recurrent.engine, recurrent.cell, values.device, values.dtype).__name__.rpartition(".")[2]
+
     def spread(self, batch: Batch) -> Batch:
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
         return batch.map(lambda value: value.expand(len(self.configs), *value.shape))
 
+    @property
+    def validation_due(self) -> bool:
+        """True where the weights of this step belong to a learning curve and were not validated yet."""
+        trainer = self.configs[0]["trainer"]
+        on_curve = self.steps_done % trainer["validate_every"] == 0 or self.steps_done == trainer["max_steps"]
+        return on_curve and self.validated < self.steps_done
+
+    def cpu(self) -> Self:
+        """Nothing: Lightning would move the network after every fit, and its weights would lose what joins them."""
+        return self
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser; replicas with one learning rate are one parameter group."""
+        """The one optimiser, whose state every fit goes on with."""
+        return self.optimizer
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        """Replicas with one learning rate are one parameter group."""
         groups: dict[float, dict[str, Any]] = {}
         for row, config in zip(self.weights.rows, self.configs, strict=True):
             lr = config["optimizer"]["lr"]
             groups.setdefault(lr, {"params": [], "lr": lr})["params"].append(row)
         optimizer = self.configs[0]["optimizer"]
-        return registry.load("optimizer", optimizer["name"])(groups.values(), **_arguments(optimizer))
+        built: torch.optim.Optimizer = registry.load("optimizer", optimizer["name"])(
+            groups.values(), **_arguments(optimizer)
+        )
+        return built
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the optimiser down the sum over replicas of each one's mean loss."""
@@ -100,16 +127,17 @@ class PackModule(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()
+        self.steps_done += 1
 
     def _clip(self, losses: Tensor) -> None:
         """Clip replica by replica, and take the non-finite out of training; losses (R, B)."""
         norms = self.weights.norms()
-        self._running.add(losses, norms)
+        self.running.add(losses, norms)
         finite = torch.isfinite(losses).all(-1)
         for replica, fine in enumerate((finite & torch.isfinite(norms)).tolist()):
             if not fine and replica not in self.diverged:
                 what = "gradient" if finite[replica] else "loss"
-                self.diverged[replica] = f"{what} became non-finite at step {self.global_step + 1}"
+                self.diverged[replica] = f"{what} became non-finite at step {self.steps_done + 1}"
                 self.weights.freeze(replica)
         trainer = self.configs[0]["trainer"]
         clip = trainer["gradient_clip_val"]
@@ -130,10 +158,10 @@ class PackModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """One point of every learning curve; the first step at which the task counts as solved."""
-        step = self.global_step
+        step = self.validated = self.steps_done
         values = {"val/accuracy": self.accuracy.compute(), "val/loss": self.val_loss.compute()}
-        values |= self._running.means()
-        self._running = _Running()
+        values |= self.running.means()
+        self.running = _Running()
         self.accuracy.reset()
         self.val_loss.reset()
         # torchmetrics squeezes a single replica's axis away

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from goldfish import registry
 from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
+from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData
-from goldfish.training.evaluate import Measured, measure_gradient_flow, measure_probes, measure_recall
+from goldfish.training.evaluate import Measured, Measurements, measure_recall
+from goldfish.training.keeper import Keeper
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
 from goldfish.training.pack import pack_key
@@ -47,12 +52,27 @@ def train(configs: Sequence[Config], progress: Progress | None = None) -> list[O
     return [outcomes[index] for index in range(len(configs))]
 
 
-def train_pack(configs: Sequence[Config], progress: Progress | None = None) -> list[Outcome]:
+def train_pack(
+    configs: Sequence[Config],
+    progress: Progress | None = None,
+    *,
+    checkpointing: Checkpointing | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[Outcome]:
     """Train one pack: runs that differ only in seed, initialisation and learning rate (equal pack_key).
+
+    Args:
+        configs: resolved configurations.
+        progress: called with the number of training steps newly done, summed over runs.
+        checkpointing: training goes on from the newest checkpoint there that has all these runs, of whatever pack, and
+            ends with the same bits as without an interruption; it writes its own there.
+        stop: asked between training steps and between parts of an evaluation; once it is true, training ends.
 
     Raises:
         ValueError: when the runs do not fit into one pack.
         ConfigError: when trainer.accelerator=gpu and there is none.
+        Interrupted: when `stop` was true. A checkpoint of that step was written, where there is checkpointing.
+        CheckpointError: when a checkpoint cannot be written; the one before is still there.
     """
     if len({pack_key(config) for config in configs}) != 1:
         raise ValueError("the runs of a pack may differ only in seed, init and optimizer.lr")
@@ -63,11 +83,19 @@ def train_pack(configs: Sequence[Config], progress: Progress | None = None) -> l
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
         module = PackModule(configs, task, dtype, device)
         data = PackData(task, configs, device, dtype)
-        probe = _Probe(data)
-        _fit(module, data, probe, progress)
-        recall = measure_recall(module, data)
+        measured = Measurements([Measured({}, []) for _ in configs])
+        keeper = Keeper(module, measured, checkpointing, stop, started)
+        keeper.resume()
+        if progress and module.steps_done:
+            progress(module.steps_done * len(configs))
+        _fit(module, data, measured, keeper, progress)
+        recall = measure_recall(module, data, keeper.look)
         seconds = (time.time() - started) / len(configs)
-        return [_outcome(module, r, [*probe.measured[r], recall[r]], started, seconds) for r in range(len(configs))]
+        spent = keeper.spent() / len(configs)
+        for row, found in zip(measured.rows, recall, strict=True):
+            row.metrics |= found.metrics | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
+            row.curves += found.curves
+        return [_outcome(module, replica, row, started, seconds) for replica, row in enumerate(measured.rows)]
 
 
 def _without_name(group: Config) -> Config:
@@ -81,25 +109,29 @@ def _device(accelerator: str) -> torch.device:
 
 
 class _Probe(pl.Callback):
-    """Gradient flow before training, halfway and at the end."""
+    """Gradient flow and other probes halfway."""
 
-    def __init__(self, data: PackData) -> None:
-        self.data = data
-        self.measured: list[list[Measured]] = []
-
-    def measure(self, module: PackModule, phase: str) -> None:
-        """Measure every replica."""
-        found = measure_gradient_flow(module, self.data, phase), measure_probes(module, self.data, phase)
-        self.measured = self.measured or [[] for _ in module.configs]
-        for row, *measured in zip(self.measured, *found, strict=True):
-            row.extend(measured)
+    def __init__(self, data: PackData, measured: Measurements) -> None:
+        self.data, self.measured = data, measured
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """Halfway."""
         assert isinstance(pl_module, PackModule)
         steps = pl_module.configs[0]["trainer"]["max_steps"]
-        if steps > 1 and trainer.global_step == steps // 2:
-            self.measure(pl_module, "half")
+        if steps > 1 and pl_module.steps_done == steps // 2:
+            self.measured.take(pl_module, self.data, "half")
+
+
+class _Signals(pl.Callback):
+    """SIGTERM is the caller's: Lightning would end the process."""
+
+    def __init__(self) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put back what Lightning has just replaced."""
+        if threading.current_thread() is threading.main_thread() and self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
 
 
 class _Report(pl.Callback):
@@ -114,57 +146,73 @@ class _Report(pl.Callback):
         self.progress(len(pl_module.configs))
 
 
-def _fit(module: PackModule, data: PackData, probe: _Probe, progress: Progress | None) -> None:
+def _fit(module: PackModule, data: PackData, measured: Measurements, keeper: Keeper, progress: Progress | None) -> None:
+    """Train to the last step from wherever the module stands, and validate where that is due."""
     settings = module.configs[0]["trainer"]
+    last, every = settings["max_steps"], settings["validate_every"]
+    callbacks = [_Signals(), _Probe(data, measured), *keeper.callbacks, *([_Report(progress)] if progress else [])]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        max_steps=settings["max_steps"],
+    measured.take(module, data, "before")
+    with warnings.catch_warnings():
+        # our loaders yield batches that are on the device already; workers would only copy them
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
+        _validate(module, data, callbacks)
+        while module.steps_done < last:
+            # Lightning counts from where a fit starts: between two validations, the first one ends at the second
+            ahead = every - module.steps_done % every
+            steps = last - module.steps_done if ahead == every else min(ahead, last - module.steps_done)
+            data.start = module.steps_done
+            _trainer(data, callbacks, steps, ahead).fit(module, datamodule=data)
+        keeper.look()
+        _validate(module, data, callbacks)
+    measured.take(module, data, "after")
+
+
+def _validate(module: PackModule, data: PackData, callbacks: list[pl.Callback]) -> None:
+    if module.validation_due:
+        _trainer(data, callbacks).validate(module, datamodule=data, verbose=False)
+
+
+def _trainer(data: PackData, callbacks: list[pl.Callback], steps: int = 1, validate_after: int = 1) -> pl.Trainer:
+    return pl.Trainer(
+        max_steps=steps,
         max_epochs=-1,
-        val_check_interval=settings["validate_every"],
+        val_check_interval=validate_after,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
+        inference_mode=False,  # else what a validation leaves behind cannot be written to by the next fit
         accelerator="cpu" if data.on.type == "cpu" else "gpu",
         devices=1,
-        callbacks=[probe, *([_Report(progress)] if progress else [])],
+        plugins=[LightningEnvironment()],  # one process, also inside a job of SLURM, which it would requeue
+        callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    probe.measure(module, "before")
-    with warnings.catch_warnings():
-        # our loaders yield batches that are on the device already; workers would only copy them
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
-        trainer.fit(module, datamodule=data)
-        if settings["max_steps"] % settings["validate_every"]:
-            trainer.validate(module, datamodule=data, verbose=False)
-    probe.measure(module, "after")
 
 
-def _outcome(module: PackModule, replica: int, measured: Sequence[Measured], started: float, seconds: float) -> Outcome:
+def _outcome(module: PackModule, replica: int, measured: Measured, started: float, seconds: float) -> Outcome:
     config = module.configs[replica]
-    steps = config["trainer"]["max_steps"]
     solved_at, diverged = module.solved_at[replica], module.diverged.get(replica)
     verdict: Verdict = "diverged" if diverged else "unsolved" if solved_at is None else "solved"
     metrics = {**module.last[replica], "time_to_solve/censored": float(solved_at is None)}
     if solved_at is not None:
         metrics["time_to_solve"] = solved_at
-    for part in measured:
-        metrics |= part.metrics
-    metrics |= {"train/seconds": seconds, "train/steps_per_second": steps / seconds}
-    curves = [*module.curves[replica], *[point for part in measured for point in part.curves]]
+    metrics |= measured.metrics
     weights = {name: value[replica].detach().cpu().clone() for name, value in module.model.named_parameters()}
     return Outcome(
         config=config,
         verdict=verdict,
         reason=diverged or "",
         metrics=metrics,
-        curves=curves,
+        curves=[*module.curves[replica], *measured.curves],
         state_dict=weights,
         parameters=module.weights.rows[replica].numel(),
-        steps=steps,
+        steps=module.steps_done,
         seconds=seconds,
         started=started,
         packed=len(module.configs),
+        engine=module.engine,
     )
