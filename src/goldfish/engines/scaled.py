@@ -27,7 +27,12 @@ class Recorder:
         """Keep the norms of every layer, name → (R, T, B) each; a second backward pass is refused."""
         if self.log2_norm:
             raise RuntimeError("gradient_flow has seen two backward passes; open it once for each")
-        self.log2_norm = {name: torch.stack([layer[name].mT for layer in layers], dim=1) for name in layers[0]}
+        self.log2_norm = {name: _joined([layer[name].mT for layer in layers]) for name in layers[0]}
+
+
+def _joined(layers: Sequence[Tensor]) -> Tensor:
+    """A new axis 1 over layers; one layer is not copied."""
+    return layers[0].unsqueeze(1) if len(layers) == 1 else torch.stack([*layers], dim=1)
 
 
 def rescale(vector: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:

@@ -216,7 +216,7 @@ class _Gradients:
 
     def log2_norms(self) -> dict[str, Tensor]:
         """Name → (R, T, B), float64."""
-        found = {name: 0.5 * _log2(value) + self.exponent for name, value in self.squares.items()}
+        found = {name: _log2(value).mul_(0.5).add_(self.exponent) for name, value in self.squares.items()}
         return {"state": found["h"], **found}
 
 
