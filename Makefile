@@ -4,17 +4,20 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: sweep test lint bench clean help
+.PHONY: sweep test test-faults lint bench clean help
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 sweep: $(VENV)/.installed  ## the headline sweep: trains, draws the figures, prints the table
 	$(BIN)/goldfish reproduce forgetting
 
-test: $(VENV)/.installed  ## the whole test suite, linters first
+test: $(VENV)/.installed  ## the test suite, linters first; of the fault injection the fast part
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest
+
+test-faults: $(VENV)/.installed  ## all of the fault injection: kills, full disks, locks, hostile input; minutes
+	$(BIN)/pytest -m 'faults or not faults' tests/faults tests/test_security.py
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff format --check

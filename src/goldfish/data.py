@@ -103,13 +103,16 @@ def _hub_folder(hub_id: str) -> Path:
 
 
 def _hash_tables(files: Mapping[str, list[Path]]) -> str:
-    from pyarrow import parquet
+    from pyarrow import ArrowInvalid, parquet
 
     digest = hashlib.sha256()
     for split in sorted(files):
         columns: dict[str, Any] = {}
         for path in files[split]:
-            table = parquet.read_table(path)
+            try:
+                table = parquet.read_table(path)
+            except (ArrowInvalid, OSError) as error:
+                raise ConfigError(f"task.data: {path} cannot be read as parquet: {error}") from error
             for name in table.column_names:
                 columns.setdefault(name, hashlib.sha256()).update(_encoded(table.column(name).to_pylist()))
         for name in sorted(columns):

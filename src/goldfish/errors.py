@@ -5,9 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1000  # characters of a message; from a longer one the middle is left out
+
 
 class ConfigError(ValueError):
     """Bad input. The command line prints its message as one line and exits with code 2."""
+
+    def __str__(self) -> str:
+        """One printable line."""
+        line = " ".join(super().__str__().split())
+        return printable(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
+
+
+def printable(line: str) -> str:
+    """The line with escapes for what cannot be printed: it may quote anybody, and terminals obey some characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def nearest(value: object, choices: Iterable[str]) -> str:

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 class PackedLauncherConf:
     """`hydra/launcher=packed`: at most `pack_size` runs in a pack, `workers` packs side by side (null: all cores).
 
-    auto: as many runs as goldfish.sweep.packs.replicas finds best.
+    auto: as many runs as goldfish.sweep.packs.replicas finds best. A pack that takes long writes a checkpoint every
+    `checkpoint_minutes` and every `checkpoint_steps` training steps (null: none).
     """
 
     _target_: str = "hydra_plugins.goldfish.PackedLauncher"
     workers: int | None = None
     pack_size: int | str = "auto"
     rerun: str = "missing"
+    checkpoint_minutes: float | None = 1.0
+    checkpoint_steps: int | None = None
 
 
 @dataclass
@@ -50,8 +53,8 @@ _store.store(group="hydra/sweeper", name="goldfish", node=GoldfishSweeperConf, p
 class PackedLauncher(Launcher):
     """Trains all runs of a sweep in packs, on all cores, and records each once."""
 
-    def __init__(self, workers: int | None = None, pack_size: int | str = "auto", rerun: str = "missing") -> None:
-        self.options: dict[str, Any] = {"workers": workers, "pack_size": pack_size, "rerun": rerun}
+    def __init__(self, **options: Any) -> None:
+        self.options = options  # those of PackedLauncherConf
         self.composer: Composer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

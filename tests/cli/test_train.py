@@ -38,7 +38,13 @@ def test_every_combination_is_one_sweep(here, trained) -> None:
         )
         for c, i, n, s in points
     ]
-    assert options == {"rerun": "missing", "workers": None, "pack_size": "auto"}
+    assert options == {
+        "rerun": "missing",
+        "workers": None,
+        "pack_size": "auto",
+        "checkpoint_minutes": 1.0,
+        "checkpoint_steps": None,
+    }
     assert left(here) == []
 
 
@@ -71,9 +77,10 @@ def test_grids_in_a_file(here, trained) -> None:
 
 
 def test_the_launchers_options_arrive(trained) -> None:
-    launcher = ["hydra.launcher.workers=1", "hydra.launcher.pack_size=4", "hydra.launcher.rerun=stale"]
+    given = {"workers": 1, "pack_size": 4, "rerun": "stale", "checkpoint_minutes": None, "checkpoint_steps": 50}
+    launcher = [f"hydra.launcher.{name}={'null' if value is None else value}" for name, value in given.items()]
     assert main(["train", "-m", "seed=0,1", *launcher]) == 0
-    assert trained.sweeps[0][1] == {"rerun": "stale", "workers": 1, "pack_size": 4}
+    assert trained.sweeps[0][1] == given
     assert main(["train", "hydra.launcher.rerun=all"]) == 0
     assert trained.sweeps[1][1]["rerun"] == "all"
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from goldfish.config import Config, resolve
+from goldfish.training.checkpoint import Checkpointing, Interrupted
 from goldfish.training.outcome import Outcome, Point, Verdict
 
 RAISES, EXITS, IS_KILLED, HANGS, DIVERGES, LEAVES = 101, 102, 103, 104, 105, 106
@@ -28,7 +29,13 @@ def trained(log: Path) -> list[tuple[int, int, int]]:
     return [(int(seed), int(packed), int(pid)) for seed, packed, pid in (line.split() for line in lines)]
 
 
-def train(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+def train(
+    configs: Sequence[Config],
+    progress: Callable[[int], None],
+    *,
+    checkpointing: Checkpointing | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[Outcome]:
     """Train nothing; a run's seed says how it goes wrong."""
     seeds = [item["seed"] for item in configs]
     with Path(configs[0]["tracking"]["experiment_name"]).open("a") as log:
@@ -45,6 +52,8 @@ def train(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Ou
     while HANGS in seeds:
         time.sleep(0.05)
         progress(1)
+        if stop and stop():
+            raise Interrupted(7)
     return [outcome(item, len(configs)) for item in configs]
 
 
@@ -55,7 +64,7 @@ def outcome(item: Config, packed: int = 1) -> Outcome:
     return Outcome(item, verdict, metrics={"test/loss": 0.5}, curves=curves, steps=20, packed=packed)
 
 
-def train_with_weights(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+def train_with_weights(configs: Sequence[Config], progress: Callable[[int], None], **options: Any) -> list[Outcome]:
     """Outcomes with tensors: each run's weights are a view of the pack's, and its metric is a tensor too."""
     import torch
 
@@ -67,20 +76,27 @@ def train_with_weights(configs: Sequence[Config], progress: Callable[[int], None
     return outcomes
 
 
-def too_few(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+def too_few(configs: Sequence[Config], progress: Callable[[int], None], **options: Any) -> list[Outcome]:
     """Lose a run."""
     return [outcome(item) for item in configs[1:]]
 
 
 class FakeStore:
-    """A store in memory. `faults`: how often recording a seed fails. `delay`: seconds that a record takes."""
+    """A store in memory.
+
+    `faults`: how often recording a seed fails, -1: whenever it is tried. `delay`: seconds that a record takes. Its
+    state, such as claims, lies in the working directory.
+    """
 
     def __init__(self, *, faults: Mapping[int, int] | None = None, delay: float = 0.0) -> None:
+        self.state = Path("state").absolute()
         self.there = False
         self.delay = delay
         self.prepared = 0
         self.faults = dict(faults or {})
         self.records: list[SimpleNamespace] = []
+        self.interrupted: list[tuple[int, str]] = []  # seed and reason
+        self.superseded: list[str] = []
 
     def exists(self) -> bool:
         return self.there
@@ -102,11 +118,22 @@ class FakeStore:
     def record(self, outcome: Outcome, **details: Any) -> str:
         time.sleep(self.delay)
         seed = outcome.config["seed"]
+        if self.faults.get(seed, 0) < 0:
+            raise ValueError("no run that can be recorded")
         if self.faults.get(seed, 0):
             self.faults[seed] -= 1
             raise OSError("database is locked")
-        self.records.append(SimpleNamespace(outcome=outcome, **details))
-        return f"run-{len(self.records)}"
+        run_id = f"run-{len(self.records)}"
+        self.records.append(SimpleNamespace(outcome=outcome, run_id=run_id, **details))
+        return run_id
+
+    def record_interrupted(self, config: Mapping[str, Any], **details: Any) -> str:
+        self.interrupted.append((config["seed"], details["reason"]))
+        return "interrupted"
+
+    def supersede(self, experiment_name: str, fingerprints: Iterable[str]) -> int:
+        self.superseded += fingerprints
+        return 0
 
     def seeds(self) -> list[int]:
         """Seeds of the recorded runs, sorted."""

@@ -34,9 +34,10 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers import the stand-in of a trainer as a module of its own."""
     monkeypatch.syspath_prepend(HERE)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -166,12 +167,12 @@ def test_bad_input_starts_nothing(log: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_record_that_fails_is_tried_again_and_counted_when_it_fails_for_good(log: Path) -> None:
-    store = FakeStore(faults={0: 1, 1: 2})
+    store = FakeStore(faults={0: 2, 1: -1})
     report = sweep([config(seed, log) for seed in range(4)], store)
     assert store.seeds() == [0, 2, 3]
     ((name, reason),) = report.unrecorded
     assert name.endswith("seed=1")
-    assert reason.startswith("OSError: database is locked")
+    assert reason.startswith("ValueError: no run that can be recorded")
     assert report.exit_code == 1
     assert "1 NOT recorded" in report.summary()
 
@@ -266,7 +267,9 @@ def start(log: Path) -> Iterator[Start]:
         file, pipe = log.with_name("script.py"), subprocess.PIPE
         file.write_text(SCRIPT.format(here=str(HERE), log=str(log), runs=runs, trainer=trainer))
         command = [sys.executable, str(file)]
-        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True))
+        started.append(
+            subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=log.parent)
+        )
         return started[-1]
 
     yield start

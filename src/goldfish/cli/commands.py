@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import goldfish
 from goldfish.bounds import between
 from goldfish.cli.options import choice, parsed
-from goldfish.errors import ConfigError, nearest
+from goldfish.errors import ConfigError, nearest, printable
 from goldfish.signatures import Parameter
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ How far back can a recurrent network remember, and why does it forget?
   goldfish reproduce <experiment> …       train what an experiment lacks, then its table and figures
   goldfish figures <experiment> …         draw an experiment's figures again from its table
   goldfish export --to runs.csv|.parquet  every recorded run as one table
-  goldfish status                         what is recorded: solved, unsolved, diverged, failed, stale
+  goldfish status [experiment]            what is recorded, running, interrupted, failed, stale or missing
+  goldfish explain <run>                  whether a run is recorded, and why it would be trained again or not
+  goldfish doctor                         check store, locks, disk, GPU and versions; correct moved paths
   goldfish ui [experiment]                open the recorded runs in the MLflow UI
   goldfish bench                          time this project beside its peers, as ratios
 
@@ -116,13 +119,49 @@ def export(arguments: Sequence[str]) -> int:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Count what is recorded."""
-    parser = _parser("status", "Count the recorded runs of every experiment by outcome, and those of older code.")
-    parsed(parser, arguments)
-    from goldfish.cli.status import status
+    """Count what is recorded, or draw one experiment."""
+    about = (
+        "Count the runs of every MLflow experiment by state; or draw one experiment: a row for each group of runs, "
+        "a mark for each seed."
+    )
+    parser = _parser("status", about)
+    parser.add_argument("experiment", nargs="?", help="a folder of experiments/, or an MLflow experiment")
+    parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="of an experiment's folder (cpu)")
+    args = parsed(parser, arguments)
+    from goldfish.cli import status
 
-    print(status())
+    _print(status.status() if args.experiment is None else status.of_experiment(args.experiment, args.scale))
     return 0
+
+
+def explain(arguments: Sequence[str]) -> int:
+    """Say why a run would be trained again, or not."""
+    parser = _parser("explain", "Say whether a run is recorded, and why it would or would not be trained again.")
+    parser.add_argument("run", nargs="*", help='overrides ("cell=lstm seed=3"), a fingerprint, a run\'s id or name')
+    args = parsed(parser, arguments)
+    if not args.run:
+        raise ConfigError("expected a run: overrides, the start of a fingerprint, an MLflow run's id or name")
+    from goldfish.cli.explain import explain
+
+    _print(explain(args.run))
+    return 0
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """Check everything around the runs; 1 when something is bad."""
+    parser = _parser("doctor", "Check store, locks, disk, GPU, versions, artifact paths and leftovers: a line each.")
+    parser.add_argument("--relocate", action="store_true", help="correct artifact paths after the folder was moved")
+    release = "give up the claims of dead processes here, and with a name all claims of that host"
+    parser.add_argument("--release", nargs="?", const="", metavar="host", help=release)
+    parser.add_argument("--torch", action="store_true", help="import torch and ask it for the GPU")
+    args = parsed(parser, arguments)
+    from goldfish.cli.doctor import doctor
+
+    bad = False
+    for line in doctor(move=args.relocate, release=args.release, torch=args.torch):
+        _print(str(line))
+        bad = bad or line.grade == "bad"
+    return int(bad)
 
 
 def ui(arguments: Sequence[str]) -> int:
@@ -150,9 +189,17 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "figures": figures,
     "export": export,
     "status": status,
+    "explain": explain,
+    "doctor": doctor,
     "ui": ui,
     "bench": bench,
 }
+
+
+def _print(text: str) -> None:
+    """Names and reasons come from a store, which others may write."""
+    for line in text.split("\n"):
+        print(printable(line), flush=True)
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -172,3 +219,5 @@ def _check_experiments(args: argparse.Namespace) -> None:
         raise ConfigError(f"expected an experiment: {', '.join(sorted(experiment.folders())) or 'there is none'}")
     for name in args.experiments:
         experiment.read(name).scale(args.scale)
+    if not re.fullmatch(r"\w[\w.-]*", args.scale):
+        raise ConfigError(f"--scale={args.scale}: results lie in a folder of this name: letters, digits, dots, dashes")

@@ -30,10 +30,12 @@ def suggestions(command: str | None) -> list[str]:
         "reproduce": ["--scale", "--update-results", "--rerun"],
         "figures": ["--scale"],
         "export": ["--to", "--experiment"],
+        "status": ["--scale"],
+        "doctor": ["--relocate", "--release", "--torch"],
         "ui": ["--port"],
         "bench": ["--device", "--only", "--quick", "--threads", "--update-results", "--render"],
     }
     if command is None:
         return [*COMMANDS, "--help", "--version"]
-    named = sorted(folders()) if command in ("reproduce", "figures", "ui") else []
+    named = sorted(folders()) if command in ("reproduce", "figures", "status", "ui") else []
     return named + flags.get(command, [])

@@ -26,7 +26,6 @@ from goldfish.errors import ConfigError
 from goldfish.sweep import compose, overrides
 from goldfish.sweep.compose import Composer
 from goldfish.sweep.launch import FailedRunsError, check, launch
-from goldfish.sweep.run import Rerun
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -36,7 +35,10 @@ def train(arguments: Sequence[str]) -> None:
     _check_options(args)
     config_name = args.config_name or compose.CONFIG_NAME
     if args.shell_completion or args.info or args.hydra_help:
-        compose.search_path(args.config_path, args.config_dir)
+        composer = Composer(compose.loader(compose.search_path(args.config_path, args.config_dir)), config_name)
+        if not args.shell_completion:
+            composer.hydra, _ = overrides.split(args.overrides, composer.options)
+        composer.master()  # checked here: Hydra answers with a loader of its own
         _ask_hydra(parser, args, config_name)
         return
     with _hydra(args) as hydra:
@@ -60,8 +62,9 @@ def job(values: DictConfig) -> None:
     container = OmegaConf.to_container(values, resolve=True)
     assert isinstance(container, dict)
     hydra = HydraConfig.get()
-    rerun: Rerun = hydra.launcher.rerun if _is_packed(hydra) else "missing"
-    launch([resolve({str(key): value for key, value in container.items()})], rerun=rerun, workers=1)
+    named = ("rerun", "checkpoint_minutes", "checkpoint_steps") if _is_packed(hydra) else ()
+    options = {name: hydra.launcher[name] for name in named}
+    launch([resolve({str(key): value for key, value in container.items()})], workers=1, **options)
 
 
 def _is_packed(hydra: Any) -> bool:
@@ -111,7 +114,9 @@ def _told_in_one_line() -> Iterator[None]:
 def _hydra(args: argparse.Namespace) -> Iterator[Hydra]:
     path = compose.search_path(args.config_path, args.config_dir)
     try:
-        yield Hydra.create_main_hydra2("goldfish", path)
+        hydra = Hydra("goldfish", compose.loader(path))
+        GlobalHydra.instance().initialize(hydra)
+        yield hydra
     finally:
         GlobalHydra.instance().clear()
 

@@ -6,6 +6,7 @@ Hydra takes tens of milliseconds per composition; a copy takes microseconds; a t
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,26 +14,30 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import goldfish
 from goldfish import config, registry
 from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.signatures import Parameter
-from goldfish.sweep import overrides
+from goldfish.sweep import confine, overrides
 from goldfish.sweep.overrides import Setting
 
 CONFIG_NAME = "config"
+_GROUP = re.compile(r"\w[\w-]{0,63}(/\w[\w-]{0,63}){0,7}")
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 
@@ -54,10 +59,34 @@ def search_path(primary: str | None = None, additional: str | None = None) -> Co
     return path
 
 
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader, which refuses in one line what names code to be run, before anybody could run it."""
+
+    def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
+        """Compose as Hydra does. Raises ConfigError for what `confine.check` refuses, and for YAML that is none."""
+        try:
+            composed = super().load_configuration(*arguments, **options)
+        except YAMLError as error:
+            raise ConfigError(f"not YAML that a configuration may hold: {' '.join(str(error).split())}") from error
+        confine.check(composed)
+        return composed
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        """A search path may name Python packages, and looking for one imports it."""
+        loaded = None if config_name is None else repo.load_config(config_path=config_name)
+        asked = [override.key_or_group for override in parsed_overrides]
+        inside = loaded is not None and OmegaConf.select(loaded.config, "hydra.searchpath") is not None
+        if inside or "hydra.searchpath" in asked:
+            raise ConfigError("hydra.searchpath: not supported; --config-dir adds a folder")
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
 def loader(path: ConfigSearchPath | None = None) -> ConfigLoader:
     """Hydra's loader without the rest of Hydra."""
     setup_globals()
-    return ConfigLoaderImpl(path or search_path())
+    return Loader(path or search_path())
 
 
 @cache
@@ -97,7 +126,7 @@ class Composer:
     def options(self, group: str) -> list[str]:
         """The choices of a config group, sorted; none where the key is no group."""
         if group not in self._options:
-            named = bool(group) and "." not in group and not group.startswith("/")
+            named = _GROUP.fullmatch(group) is not None  # Hydra would look for a file of any name
             found = self.loader.get_group_options(group, ObjectType.CONFIG) if named else []
             self._options[group] = sorted(found)
         return self._options[group]
@@ -121,7 +150,9 @@ class Composer:
         for setting in settings:
             if not self._chooses(setting):
                 _place(point, setting.key, setting.value, setting)
-        return config.resolve(_without_missing(_interpolated(point)))
+        resolved = config.resolve(_without_missing(_interpolated(point)))
+        confine.experiment_name(resolved["tracking"]["experiment_name"])
+        return resolved
 
     def distinct(self, points: Iterable[Sequence[Setting]]) -> list[tuple[Sequence[Setting], Config]]:
         """Points with their configurations, the first of those that come to the same run. Raises ConfigError."""

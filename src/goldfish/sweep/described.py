@@ -13,13 +13,20 @@ from goldfish.config import Config
 from goldfish.data import describe_test_set
 from goldfish.engines import cpu
 from goldfish.training import train
+from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
 
 cpu.load_kept()
 
 
-def train_pack(configs: Sequence[Config], progress: Callable[[int], None]) -> list[Outcome]:
+def train_pack(
+    configs: Sequence[Config],
+    progress: Callable[[int], None],
+    *,
+    checkpointing: Checkpointing | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[Outcome]:
     """Train one pack: goldfish.training.train.train_pack, with `dataset` filled in."""
-    outcomes = train.train_pack(configs, progress)
+    outcomes = train.train_pack(configs, progress, checkpointing=checkpointing, stop=stop)
     dataset = describe_test_set(configs[0])  # imports what the first training step need not wait for
     return [replace(outcome, dataset=dataset) for outcome in outcomes]

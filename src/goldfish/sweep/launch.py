@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from goldfish.bounds import at_least
+from goldfish.bounds import above, at_least
 from goldfish.config import Config
 from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Parameter
@@ -19,6 +19,8 @@ AUTO = "auto"  # a pack size by the model of goldfish.sweep.packs.replicas
 OPTIONS = {
     "rerun": Parameter("rerun", str, default="missing", choices=RERUN),
     "workers": Parameter("workers", int, optional=True, bound=at_least(1)),
+    "checkpoint_minutes": Parameter("checkpoint_minutes", float, default=1.0, optional=True, bound=above(0)),
+    "checkpoint_steps": Parameter("checkpoint_steps", int, optional=True, bound=at_least(1)),
     "pack_size": Parameter("pack_size", int, default=AUTO, bound=at_least(1)),
 }
 

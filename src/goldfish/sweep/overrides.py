@@ -170,6 +170,8 @@ def written(key: str, values: Any, options: Options) -> list[Setting]:
     Raises ConfigError as the command line would.
     """
     if isinstance(values, (list, tuple)):
+        if any(isinstance(value, (list, tuple)) for value in values):
+            raise ConfigError(f"{key}: expected a list of numbers and texts, not of lists")
         return [setting for value in values for setting in written(key, value, options)]
     override = parse(f"{key}={values if isinstance(values, str) else _text(key, values)}")
     check(override, options)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from goldfish.config import Config
 from goldfish.sweep import packs
 from goldfish.sweep.report import clock
-from goldfish.sweep.workers import Advanced, Event, Finished, Restarted
+from goldfish.sweep.workers import Advanced, Event, Finished, Recorded, Restarted, Stopped
 
 LINE_INTERVAL = 10.0  # seconds between two lines where there is no terminal
 BAR_INTERVAL = 0.2
@@ -20,13 +20,21 @@ SETTLING = 1.0  # seconds of training before the time left is worth telling
 
 
 class Progress:
-    """Shows how far the runs are, each weighted by its estimated cost; a context manager."""
+    """Shows how far the runs are, each weighted by its estimated cost; a context manager.
 
-    def __init__(self, configs: Sequence[Config], stream: TextIO) -> None:
+    Args:
+        configs: the runs.
+        stream: where they are shown.
+        runs: the numbers that events give them; by default they are counted from 0.
+    """
+
+    def __init__(self, configs: Sequence[Config], stream: TextIO, runs: Sequence[int] | None = None) -> None:
         self.done = self.failed = 0
-        self._costs = [packs.cost(config) for config in configs]
-        self._steps = [config["trainer"]["max_steps"] for config in configs]
-        self._shares = [0.0] * len(configs)  # how much of each run is done, 0 … 1
+        numbered = dict(zip(range(len(configs)) if runs is None else runs, configs, strict=True))
+        self._costs = {run: packs.cost(config) for run, config in numbered.items()}
+        self._steps = {run: config["trainer"]["max_steps"] for run, config in numbered.items()}
+        self._shares = dict.fromkeys(numbered, 0.0)  # how much of each run is done, 0 … 1
+        self._waiting = ""
         self._stream = stream
         self._began: float | None = None
         self._shown = time.monotonic()
@@ -49,16 +57,27 @@ class Progress:
             self._stream.flush()
 
     def show(self, event: Event) -> None:
-        """Take one event of the workers into account."""
+        """Take one event into account."""
+        self._waiting = ""
         if isinstance(event, Finished):
             self._shares[event.run] = 1.0
             self.failed += event.outcome.verdict == "failed"
             self.done += event.outcome.verdict != "failed"
-        elif isinstance(event, Restarted):
+        elif isinstance(event, Recorded):
+            self._shares |= dict.fromkeys(event.runs, 1.0)
+            self.done += len(event.runs)
+        elif isinstance(event, (Restarted, Stopped)):
             for run in event.runs:
                 self._shares[run] = 0.0
         elif event.runs:
             self._advance(event)
+        self._render_sometimes()
+
+    def wait(self, reason: str) -> None:
+        """Nothing happens here; tell at once what is waited for, where it was not told yet."""
+        if reason != self._waiting:
+            self._shown = 0.0
+        self._waiting = reason
         self._render_sometimes()
 
     def _advance(self, event: Advanced) -> None:
@@ -71,12 +90,12 @@ class Progress:
     @property
     def share(self) -> float:
         """How much of the sweep is done, 0 … 1."""
-        done = sum(cost * share for cost, share in zip(self._costs, self._shares, strict=True))
-        return min(1.0, done / sum(self._costs))
+        done = sum(cost * self._shares[run] for run, cost in self._costs.items())
+        return min(1.0, done / sum(self._costs.values()))
 
     def line(self) -> str:
         """Done, failed, total and time left."""
-        return f"{self.done} done, {self.failed} failed, {len(self._costs)} total, {self._left()}"
+        return f"{self.done} done, {self.failed} failed, {len(self._costs)} total, {self._waiting or self._left()}"
 
     def _left(self) -> str:
         if self.done + self.failed == len(self._costs):

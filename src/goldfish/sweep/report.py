@@ -22,6 +22,7 @@ class Report:
         duplicates: configurations equal to another one of the sweep.
         stale: runs that the store held and whose code has changed since; they count as skipped unless they were rerun.
         fingerprints: one for each configuration, in their order.
+        interrupted: runs whose training a signal broke off.
         failures: name and reason of each failed run.
         unrecorded: name and reason of each run that was trained but could not be recorded.
         seconds: wall time.
@@ -33,6 +34,7 @@ class Report:
     skipped: int = 0
     duplicates: int = 0
     stale: int = 0
+    interrupted: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     unrecorded: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
@@ -77,6 +79,8 @@ class Report:
         """One line."""
         trained = f"{self.solved} solved, {self.unsolved} unsolved, {self.diverged} diverged, {self.failed} failed"
         parts = [f"{_count(self.total, 'run')}: trained {self.done + self.failed} ({trained})"]
+        if self.interrupted:
+            parts.append(f"{self.interrupted} interrupted")
         if self.skipped:
             parts.append(f"{self.skipped} recorded already")
         if self.duplicates:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Literal, TextIO
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from goldfish.config import Config, resolve
 from goldfish.sweep import machine, packs, workers
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.ownership import Checkpoints, Ownership
 from goldfish.sweep.progress import Progress
-from goldfish.sweep.record import Entry, Recorder, Store
-from goldfish.sweep.report import Report, names
-from goldfish.sweep.source import CHOSEN, source_hash
+from goldfish.sweep.record import Entry, Interruption, Recorder, Store
+from goldfish.sweep.report import Report
+from goldfish.sweep.signals import Signals
+from goldfish.sweep.todo import Rerun, Todo
 from goldfish.sweep.worker import TRAINER
+from goldfish.sweep.workers import Event, Finished, Orders, Pool, Recorded, Stopped
 
-Rerun = Literal["missing", "stale", "all"]
-Key = tuple[str, str]  # experiment name, fingerprint: within an experiment a run is recorded once
+_POLL = 0.4  # seconds between two looks at runs that another process trains
+_HURRY = 0.5  # seconds that recording may take after a signal; what is left then goes to the disk
 
 
 def run_sweep(
@@ -27,6 +29,8 @@ def run_sweep(
     rerun: Rerun = "missing",
     workers: int | None = None,
     pack_size: packs.Size = "auto",
+    checkpoint_minutes: float | None = 1.0,
+    checkpoint_steps: int | None = None,
     sweep_name: str | None = None,
     trainer: str = TRAINER,
     stream: TextIO | None = None,
@@ -39,101 +43,104 @@ def run_sweep(
         rerun: "stale" also repeats finished runs whose source has changed since, "all" repeats every run.
         workers: processes side by side, one torch thread each; all cores by default, one where a GPU is used.
         pack_size: the largest number of runs trained together; "auto" takes goldfish.sweep.packs.replicas.
+        checkpoint_minutes: a pack writes a checkpoint each time it has trained so long; None for none.
+        checkpoint_steps: it also writes one after each multiple of so many steps.
         sweep_name: the tag `sweep` of the runs; the date and time by default.
-        trainer: "module:function" that trains a pack, as goldfish.training.train.train_pack does.
+        trainer: "module:function" that trains a pack, as goldfish.sweep.worker.Train says.
         stream: where progress is shown, standard error by default.
 
+    The same sweep may be started several times at once: a run is trained where it was claimed first, and the others
+    wait for it. After Ctrl-C or SIGTERM the packs in training write checkpoints, from which the same call goes on.
+
     Raises ConfigError for bad input, before anything is written; whatever makes recording or starting workers
-    impossible; and KeyboardInterrupt, after what is trained has been recorded.
+    impossible; and, after what is trained has been recorded, KeyboardInterrupt or goldfish.sweep.signals.Terminated.
     """
-    sweep = _Sweep([resolve(config) for config in configs], rerun)
-    machine.check(sweep.configs)
+    todo = Todo([resolve(config) for config in configs], rerun)
+    machine.check(todo.configs)
     if store.exists():
-        sweep.leave_out_finished(store)
-    if sweep.todo:
+        todo.leave_out_finished(store)
+    if todo.left:
+        checkpoints = Checkpoints(store.state / "checkpoints", checkpoint_minutes, checkpoint_steps)
         name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
-        recorder = Recorder(store, sweep=name, experiments=(sweep.keys[index][0] for index in sweep.todo))
-        _train(sweep, recorder, workers, pack_size, trainer, stream or sys.stderr)
-    sweep.report.seconds = time.monotonic() - sweep.started
-    return sweep.report
+        with Signals() as signals:
+            _Training(todo, store, name, checkpoints, stream or sys.stderr, signals).run(workers, pack_size, trainer)
+    todo.report.seconds = time.monotonic() - todo.started
+    return todo.report
 
 
-class _Sweep:
-    """The runs of a sweep, each once, and what has become of them."""
+class _Training:
+    """The training of what is to be done: recorded in the background, shown on `stream`."""
 
-    def __init__(self, configs: list[Config], rerun: Rerun) -> None:
-        self.started = time.monotonic()
-        self.configs, self.rerun = configs, rerun
-        keys = [(config["tracking"]["experiment_name"], fingerprint(config)) for config in configs]
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
-        self.keys = {index: key for key, index in first.items()}
-        self.todo = sorted(self.keys)
-        self.sources = _sources(configs)
-        duplicates = len(configs) - len(self.todo)
-        self.report = Report(len(configs), tuple(fingerprint for _, fingerprint in keys), duplicates=duplicates)
+    def __init__(
+        self, todo: Todo, store: Store, name: str, checkpoints: Checkpoints, stream: TextIO, signals: Signals
+    ) -> None:
+        self.todo, self.signals, self.stream = todo, signals, stream
+        self.progress = Progress([todo.configs[run] for run in todo.left], stream, todo.left)
+        self.owned = Ownership(todo, store, name, checkpoints, lambda runs: self.progress.show(Recorded(tuple(runs))))
+        experiments = (todo.keys[run][0] for run in todo.left)
+        self.recorder = Recorder(store, sweep=name, experiments=experiments, recorded=self.owned.recorded)
+        self.owned.recorder = self.recorder
 
-    def leave_out_finished(self, store: Store) -> None:
-        """Leave out what the store holds, but for what `rerun` asks to repeat."""
-        found = self._finished(store)
-        stale = {index for index in found if found[index] != self.sources[index]}
-        again = {"missing": set(), "stale": stale, "all": set(found)}[self.rerun]
-        self.report.stale = len(stale - again)
-        self.report.skipped = len(found.keys() - again)
-        self.todo = [index for index in self.todo if index not in found or index in again]
+    def run(self, count: int | None, pack_size: packs.Size, trainer: str) -> None:
+        """Train. Raises what ended it early, after what is trained has been recorded."""
+        configs = [self.todo.configs[run] for run in self.todo.left]
+        gpu = machine.uses_gpu(configs)
+        context = workers.prepare(trainer, gpu=gpu)
+        count = count or (1 if gpu else machine.cores())
+        self.recorder.start()
+        try:
+            with self.progress, Pool(count, trainer=trainer, context=context) as pool:
+                self.signals.at_once = pool.kill
+                for event in self._events(pool, pack_size, count, gpu):
+                    self.recorder.check()
+                    self._take(event)
+            if self.signals.received is not None:
+                self.signals.leave()
+            with self.signals.raised(True):  # what is recorded takes no harm, and the rest goes to the disk
+                self._close()
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._close(hurry=True)
+            self.todo.report.seconds = time.monotonic() - self.todo.started
+            word = "interrupted" if isinstance(error, KeyboardInterrupt) else "terminated"
+            print(f"goldfish: {word}; {self.todo.report.summary()}", file=self.stream)
+            raise
+        except BaseException:
+            if self.todo.report.verdicts:
+                self._close()
+            raise
+        finally:
+            self.owned.release()
 
-    def _finished(self, store: Store) -> Mapping[int, str]:
-        """The source hash of each run that the store holds."""
-        found: dict[int, str] = {}
-        for experiment in dict.fromkeys(experiment for experiment, _ in self.keys.values()):
-            mine = {fingerprint: index for index, (name, fingerprint) in self.keys.items() if name == experiment}
-            rows = store.finished(experiment, list(mine))
-            found |= {mine[fingerprint]: row.source_hash for fingerprint, row in rows.items() if fingerprint in mine}
-        return found
+    def _events(self, pool: Pool, pack_size: packs.Size, count: int, gpu: bool) -> Iterator[Event]:
+        """Train what nobody else trains, then wait for what others do, and take over what they leave."""
+        orders = Orders(self.signals, self.owned.admit, lambda pack: self.owned.checkpoints.of(self.todo, pack))
+        runs: Sequence[int] = self.todo.left
+        while True:
+            yield from pool.train(self.todo.configs, self.owned.packs(runs, pack_size, count, gpu=gpu), orders)
+            while not (runs := self.owned.freed()):
+                if not self.owned.elsewhere or self.signals.received is not None:
+                    return
+                self.recorder.check()
+                self.progress.wait(self.owned.waiting())
+                self.signals.wait(_POLL)
 
-    def entry(self, index: int, event: workers.Finished) -> Entry:
-        """What is recorded of a run."""
-        experiment, digest = self.keys[index]
-        return Entry(event.outcome, experiment, digest, self.sources[index])
+    def _take(self, event: Event) -> None:
+        """Show what happened, and have it recorded."""
+        self.progress.show(event)
+        if isinstance(event, Finished):
+            key, source = self.todo.keys[event.run], self.todo.sources[event.run]
+            self.recorder.put(Entry(event.outcome, *key, source))
+            self.todo.report.count(self.todo.labels[event.run], event.outcome)
+        elif isinstance(event, Stopped):
+            word = "Ctrl-C" if self.signals.interrupted else "SIGTERM"
+            for run in event.runs:
+                config, key, source = self.todo.configs[run], self.todo.keys[run], self.todo.sources[run]
+                reason = f"{word} at step {event.step}" if event.step else word
+                self.recorder.put_interrupted(Interruption(config, *key, source, reason, event.since))
+            self.todo.report.interrupted += len(event.runs)
 
-
-def _sources(configs: Sequence[Config]) -> list[str]:
-    """The source hash of every run, found once for each choice of things."""
-    choices = [tuple(config[group]["name"] for group in CHOSEN) for config in configs]
-    found = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
-    return [found[choice] for choice in choices]
-
-
-def _train(
-    sweep: _Sweep, recorder: Recorder, count: int | None, pack_size: packs.Size, trainer: str, stream: TextIO
-) -> None:
-    """Train what is to be done; recorded in the background, shown on `stream`."""
-    configs = [sweep.configs[index] for index in sweep.todo]
-    gpu = machine.uses_gpu(configs)
-    context = workers.prepare(trainer, gpu=gpu)
-    recorder.start()
-    count = count or (1 if gpu else machine.cores())
-    labels = names(sweep.configs)
-    try:
-        with Progress(configs, stream) as progress, workers.Pool(count, trainer=trainer, context=context) as pool:
-            for event in pool.train(configs, packs.group(configs, pack_size, count, gpu=gpu)):
-                recorder.check()
-                progress.show(event)
-                if isinstance(event, workers.Finished):
-                    index = sweep.todo[event.run]
-                    recorder.put(sweep.entry(index, event))
-                    sweep.report.count(labels[index], event.outcome)
-    except BaseException as error:
-        if sweep.report.verdicts:
-            _close(sweep, recorder, labels)
-        if isinstance(error, KeyboardInterrupt):
-            sweep.report.seconds = time.monotonic() - sweep.started
-            print(f"goldfish: interrupted; {sweep.report.summary()}", file=stream)
-        raise
-    _close(sweep, recorder, labels)
-
-
-def _close(sweep: _Sweep, recorder: Recorder, labels: Sequence[str]) -> None:
-    """Wait for the last outcome to be recorded."""
-    recorder.close()
-    where = {key: labels[index] for index, key in sweep.keys.items()}
-    sweep.report.unrecorded = [(where[entry.key], reason) for entry, reason in recorder.unrecorded]
+    def _close(self, *, hurry: bool = False) -> None:
+        """Wait for the last outcome to be recorded, or, in a hurry, to be on the disk."""
+        self.recorder.close(patience=_HURRY) if hurry else self.recorder.close()
+        where = {key: self.todo.labels[run] for run, key in self.todo.keys.items()}
+        self.todo.report.unrecorded = [(where[entry.key], reason) for entry, reason in self.recorder.unrecorded]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -22,13 +23,27 @@ DESCRIBING = {"errors", "bounds", "signatures", "registry", "config", "settings"
 
 def source_hash(config: Config) -> str:
     """Return 64 hex digits of the code of a run's cell, initialisation, task and optimiser, and of what trains them."""
-    lines = sorted(f"{_label(path)} {_parsed(path)[0]}" for path in files(config))
+    return _hash(files(config))
+
+
+def _hash(paths: Sequence[Path]) -> str:
+    lines = sorted(f"{_label(path)} {_parsed(path)[0]}" for path in paths)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def training_hash(config: Config) -> str:
+    """The same for whatever pack a run is trained in: in place of its own initialisation it covers all of them."""
+    chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN if group != "init"]
+    inits = [registry.source("init", name) for name in registry.names("init")]
+    return _hash(_with_imported([*chosen, *inits]))
 
 
 def files(config: Config) -> list[Path]:
     """The source files that made a run: what it chose, what trains it, and every module of ours that these import."""
-    chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN]
+    return _with_imported([registry.source(group, config[group]["name"]) for group in CHOSEN])
+
+
+def _with_imported(chosen: Sequence[Path]) -> list[Path]:
     waiting = [*chosen, *(path for folder in SHARED for path in (PACKAGE / folder).rglob("*.py"))]
     found: set[Path] = set()
     while waiting:

@@ -1,25 +1,29 @@
 """Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
 
-What it sends unpickles without torch, for the parent never imports it: tensors travel as the bytes of a saved file.
+Nothing that travels can hold code: packs come and news goes as JSON, an outcome as a checked frame of
+goldfish.training.portable. The parent decides what has become of a run.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
-import io
+import json
 import os
-import pickle
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from goldfish.config import Config
-from goldfish.training.outcome import Outcome, Point
+from goldfish.training.checkpoint import Checkpointing, Interrupted
+from goldfish.training.outcome import Outcome
 
 TRAINER = "goldfish.sweep.described:train_pack"
 # One thread per pack; MKL's result must not depend on memory alignment: read when torch is loaded. The last two keep
@@ -33,26 +37,63 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
 INTERVAL = 0.2  # seconds between two messages about progress
+_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
-Train = Callable[[Sequence[Config], Callable[[int], None]], list[Outcome]]
+
+class Train(Protocol):
+    """What trains a pack, as goldfish.training.train.train_pack does."""
+
+    def __call__(
+        self,
+        configs: Sequence[Config],
+        progress: Callable[[int], None],
+        *,
+        checkpointing: Checkpointing | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[Outcome]:
+        """Return an outcome for each run; raise Interrupted once `stop` is true."""
+
+
+class _Told:
+    """Whether the parent has asked to stop."""
+
+    def __init__(self) -> None:
+        self.stop = False
+
+    def take(self, *_: object) -> None:
+        """SIGTERM: the training looks at `stop` between two steps."""
+        self.stop = True
 
 
 def main(connection: Connection, trainer: str) -> None:
     """Train packs until the parent says stop, or is gone.
 
-    Sends ("ready",) or ("broken", reason) once; then for each pack ("advance", k) as training goes on, k = training
-    steps × runs newly done, and at last ("done", outcomes) or ("failed", reason).
+    Sends ["ready"] or ["broken", reason] once; then for each pack ["advance", k] as training goes on, k = training
+    steps × runs newly done, and at last a frame for each outcome, or ["failed", reason], or, after SIGTERM,
+    ["interrupted", step].
     """
+    told = _Told()
     os.environ.update(ENVIRONMENT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, told.take)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # the whole group gets them: the parent's business
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _die_with_parent()
     try:
         train = _load(trainer)
     except Exception as error:
-        _send(connection, ("broken", describe(error)))
+        _send(connection, "broken", describe(error))
         return
-    _send(connection, ("ready",))
-    while (configs := _receive(connection)) is not None:
-        _send(connection, _answer(train, configs, _reporter(connection)))
+    gc.freeze()  # a full collection over Lightning's objects takes 0.3 s
+    _send(connection, "ready")
+    while (pack := _receive(connection)) is not None:
+        _answer(connection, train, *pack, told)
+
+
+def request(configs: Sequence[Config], checkpointing: Checkpointing | None) -> bytes:
+    """A pack as it is sent to a worker."""
+    settings = asdict(checkpointing) | {"folder": str(checkpointing.folder)} if checkpointing else None
+    return json.dumps({"configs": configs, "checkpointing": settings}).encode()
 
 
 def describe(error: BaseException) -> str:
@@ -63,6 +104,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
 
 
+def _die_with_parent() -> None:
+    """Where the kernel can do it: an orphan must not write checkpoints beside whoever has taken over its runs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
 def _load(trainer: str) -> Train:
     module, _, name = trainer.partition(":")
     function: Train = getattr(importlib.import_module(module), name)
@@ -71,34 +118,24 @@ def _load(trainer: str) -> Train:
     return function
 
 
-def _answer(train: Train, configs: Sequence[Config], progress: Callable[[int], None]) -> tuple[Any, ...]:
+def _answer(
+    connection: Connection, train: Train, configs: Sequence[Config], checkpointing: Checkpointing | None, told: _Told
+) -> None:
     """Train one pack. SystemExit is a failure like any other: Lightning turns some exceptions into it."""
+    from goldfish.training import portable
+
     try:
-        outcomes = train(configs, progress)
+        outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=lambda: told.stop)
         if len(outcomes) != len(configs):
             raise RuntimeError(f"{len(configs)} runs came back as {len(outcomes)} outcomes")
-        return ("done", [_portable(outcome) for outcome in outcomes])
+        frames = [portable.dumps(outcome) for outcome in outcomes]
+    except Interrupted as error:
+        _send(connection, "interrupted", error.step)
     except (Exception, SystemExit) as error:
-        return ("failed", describe(error))
-
-
-def _portable(outcome: Outcome) -> Outcome:
-    """The outcome as plain Python values; its tensors become {"weights.pt": the bytes of torch.save}."""
-    return replace(
-        outcome,
-        metrics={name: float(value) for name, value in outcome.metrics.items()},
-        curves=[Point(quantity, phase, float(x), float(value)) for quantity, phase, x, value in outcome.curves],
-        state_dict=_saved(outcome.state_dict) if outcome.state_dict else {},
-    )
-
-
-def _saved(state_dict: dict[str, Any]) -> dict[str, bytes]:
-    import torch
-
-    buffer = io.BytesIO()
-    # A view would be saved with the whole pack's storage behind it.
-    torch.save({name: value.detach().cpu().clone() for name, value in state_dict.items()}, buffer)
-    return {"weights.pt": buffer.getvalue()}
+        _send(connection, "failed", describe(error))
+    else:
+        for frame in frames:
+            _send_bytes(connection, frame)
 
 
 def _reporter(connection: Connection) -> Callable[[int], None]:
@@ -110,22 +147,31 @@ def _reporter(connection: Connection) -> Callable[[int], None]:
         nonlocal pending, last
         pending += int(k)
         if pending and time.monotonic() - last >= INTERVAL:
-            _send(connection, ("advance", pending))
+            _send(connection, "advance", pending)
             pending, last = 0, time.monotonic()
 
     return advance
 
 
-def _receive(connection: Connection) -> Sequence[Config] | None:
+def _receive(connection: Connection) -> tuple[Sequence[Config], Checkpointing | None] | None:
+    """The next pack; None when there is none to come, or the parent is gone."""
     try:
-        configs: Sequence[Config] | None = connection.recv()
-    except (EOFError, ConnectionResetError):  # the parent is gone
+        content: Any = json.loads(connection.recv_bytes())
+    except (EOFError, ConnectionResetError):
         return None
-    return configs
+    if content is None:
+        return None
+    settings = content["checkpointing"]
+    if settings is not None:
+        settings |= {"folder": Path(settings["folder"]), "names": tuple(settings["names"])}
+    return content["configs"], None if settings is None else Checkpointing(**settings)
 
 
-def _send(connection: Connection, message: tuple[Any, ...]) -> None:
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+def _send(connection: Connection, *message: str | int) -> None:
+    _send_bytes(connection, json.dumps(message).encode())
+
+
+def _send_bytes(connection: Connection, data: bytes) -> None:
     try:
         connection.send_bytes(data)
     except BrokenPipeError:  # the parent is gone: nobody waits for the rest

@@ -6,17 +6,17 @@ needs a GPU gets a freshly spawned process instead, for CUDA does not survive a 
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
-import pickle
 import signal
 import sys
 import time
 import types
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -24,11 +24,15 @@ from typing import Any
 
 from goldfish.config import Config
 from goldfish.sweep import worker
+from goldfish.sweep.signals import Signals
+from goldfish.training import portable
+from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
 
 _PATIENCE = 3  # workers that die one after another before any is ready
 _TICK = 0.5  # seconds without news before the caller is woken, so that it can show the time
-_FAREWELL = 3  # seconds that a process may take to end
+_FAREWELL = 3  # seconds that a process may take to end, or to write a checkpoint when it is told to stop
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
 class WorkerError(RuntimeError):
@@ -58,7 +62,37 @@ class Finished:
     outcome: Outcome
 
 
-Event = Advanced | Restarted | Finished
+@dataclass(frozen=True)
+class Stopped:
+    """Runs whose training was broken off by a signal; a checkpoint of `step` was written, if checkpoints are."""
+
+    runs: tuple[int, ...]
+    step: int
+    since: float
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Runs that another process has trained and recorded."""
+
+    runs: tuple[int, ...]
+
+
+Event = Advanced | Restarted | Finished | Stopped | Recorded
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How packs are to be trained.
+
+    admit: called with a pack that a worker is free for; returns those of its runs that are to be trained.
+    checkpointing: called with the runs of a pack that is being given to a worker.
+    signals: what is asked whether to stop.
+    """
+
+    signals: Signals
+    admit: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda pack: pack
+    checkpointing: Callable[[tuple[int, ...]], Checkpointing | None] = lambda pack: None
 
 
 def prepare(trainer: str, *, gpu: bool = False) -> Any:
@@ -78,7 +112,10 @@ class Pool:
     def __init__(self, count: int, *, trainer: str, context: Any) -> None:
         self.count, self.trainer, self.context = count, trainer, context
         self.workers: list[_Worker] = []
-        self._lost_starts = 0
+        self._configs: Sequence[Config] = ()
+        self._queue: deque[tuple[int, ...]] = deque()
+        self._lost_starts = self._disturbed = 0
+        self._stopping = False
 
     def __enter__(self) -> Pool:
         return self
@@ -91,62 +128,133 @@ class Pool:
             item.stop()
         self.workers = []
 
-    def train(self, configs: Sequence[Config], packs: Sequence[Sequence[int]]) -> Iterator[Event]:
-        """Train the packs in the given order, yielding what happens; every run ends in exactly one Finished.
+    def train(self, configs: Sequence[Config], packs: Sequence[Sequence[int]], orders: Orders) -> Iterator[Event]:
+        """Train the packs in the given order, yielding what happens; every admitted run ends in one Finished.
 
         A pack of several runs that raises, or whose worker dies, is tried again run by run; a run that does so alone
-        is failed. Raises WorkerError when no worker can be started.
+        is failed. After a signal, what is in training ends in Finished or Stopped, within three seconds, and the rest
+        is left. Raises WorkerError when no worker can be started.
         """
-        queue = deque(tuple(pack) for pack in packs)
-        while queue or any(item.job for item in self.workers):
-            self._fill(len(queue))
-            for item in self.workers:
-                if item.ready and not item.job and queue:
-                    item.give(queue[0], configs)
-                    queue.popleft()
-            yield from self._news(configs, queue)
+        self._configs, self._queue = configs, deque(tuple(pack) for pack in packs)
+        while self._queue or self._busy:
+            if orders.signals.received is not None:
+                yield from self._wind_up()
+                return
+            self._fill(orders.signals)
+            self._distribute(orders)
+            if self._queue or self._busy:
+                yield from self._news(_TICK, orders.signals)
 
-    def _fill(self, waiting: int) -> None:
+    def kill(self) -> None:
+        """End every worker at once, from whatever place in the program."""
+        for item in self.workers:
+            if item.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(item.process.pid, signal.SIGKILL)
+
+    @property
+    def _busy(self) -> list[_Worker]:
+        return [item for item in self.workers if item.job]
+
+    def _fill(self, signals: Signals) -> None:
         """Start workers while there is work for them."""
-        busy = sum(bool(item.job) for item in self.workers)
-        while len(self.workers) < min(self.count, busy + waiting):
-            self.workers.append(_Worker(self.context, self.trainer))
+        busy = len(self._busy)
+        while len(self.workers) < min(self.count, busy + len(self._queue)):
+            with signals.raised(not busy):  # the first worker waits for its server's imports
+                self.workers.append(_Worker(self.context, self.trainer))
 
-    def _news(self, configs: Sequence[Config], queue: deque[tuple[int, ...]]) -> Iterator[Event]:
-        sources = [source for item in self.workers for source in (item.connection, item.process.sentinel)]
-        ready = wait(sources, timeout=_TICK)
+    def _distribute(self, orders: Orders) -> None:
+        for item in self.workers:
+            while item.ready and not item.job and self._queue and orders.signals.received is None:
+                pack = orders.admit(self._queue.popleft())
+                if pack:
+                    item.give(pack, worker.request([self._configs[run] for run in pack], orders.checkpointing(pack)))
+
+    def _wind_up(self) -> Iterator[Event]:
+        """Ask for checkpoints, and end all workers: after three seconds those that have not answered too."""
+        self._queue.clear()
+        self._stopping = True
+        for item in self.workers:
+            item.tell() if item.job else item.stop()
+        self.workers = self._busy
+        deadline = time.monotonic() + _FAREWELL
+        while self._busy and (left := deadline - time.monotonic()) > 0:
+            yield from self._news(left)
+        for item in self.workers:
+            item.stop()
+            if item.job:
+                yield item.stopped(0)
+        self.workers = []
+
+    def _news(self, patience: float, signals: Signals | None = None) -> Iterator[Event]:
+        sources: list[Any] = [source for item in self.workers for source in (item.connection, item.process.sentinel)]
+        ready = wait([*sources, signals.waker] if signals else sources, timeout=patience)
         if not ready:
             yield Advanced()
         for item in list(self.workers):
             if item.connection in ready or item.process.sentinel in ready:
-                yield from self._read(item, configs, queue)
+                yield from self._read(item)
 
-    def _read(self, item: _Worker, configs: Sequence[Config], queue: deque[tuple[int, ...]]) -> Iterator[Event]:
+    def _read(self, item: _Worker) -> Iterator[Event]:
         """Handle every message a worker has sent, and its death."""
-        for kind, *content in item.messages():
+        for message in item.messages():
+            if isinstance(message, Outcome):
+                run, *rest = item.job
+                item.job = tuple(rest)
+                yield Finished(run, message)
+                continue
+            kind, *content = message
             if kind == "ready":
                 item.ready, self._lost_starts = True, 0
             elif kind == "broken":
                 raise WorkerError(f"{self.trainer} cannot be imported: {content[0]}")
             elif kind == "advance":
                 yield Advanced(item.job, content[0])
-            elif kind == "done":
-                yield from (Finished(run, outcome) for run, outcome in zip(item.job, content[0], strict=True))
-                item.job = ()
+            elif kind == "interrupted":
+                yield from self._interrupted(item, content[0])
             else:
-                yield from _failed(item, content[0], configs, queue)
+                yield from self._failed(item, content[0])
         if item.dead:
             self.workers.remove(item)
-            yield from self._bury(item, configs, queue)
+            yield from self._bury(item)
 
-    def _bury(self, item: _Worker, configs: Sequence[Config], queue: deque[tuple[int, ...]]) -> Iterator[Event]:
-        reason = f"worker died: {item.stop()}"
+    def _interrupted(self, item: _Worker, step: int) -> Iterator[Event]:
+        """A worker that somebody else has told to stop is of no more use; its pack goes on in another one."""
+        if self._stopping:
+            yield item.stopped(step)
+            return
+        self._disturbed += 1
+        if self._disturbed > _PATIENCE * self.count:
+            raise WorkerError("workers get SIGTERM again and again; send it to this process")
+        self._queue.appendleft(item.job)
+        yield Restarted(item.job)
+        item.job, item.dead = (), True
+        item.process.kill()
+
+    def _bury(self, item: _Worker) -> Iterator[Event]:
+        ended = item.stop()
+        reason = item.damage or f"worker died: {ended}"
         if item.job:
-            yield from _failed(item, reason, configs, queue)
+            yield from self._failed(item, reason)
         elif not item.ready:
             self._lost_starts += 1
             if self._lost_starts >= _PATIENCE:
                 raise WorkerError(f"{reason}, {_PATIENCE} times while starting")
+
+    def _failed(self, item: _Worker, reason: str) -> Iterator[Event]:
+        """A pack of several goes back to the front of the queue, run by run; a single run is failed."""
+        job = item.job
+        if self._stopping:
+            yield item.stopped(0)
+        elif item.packed > 1:
+            item.job = ()
+            self._queue.extendleft((run,) for run in reversed(job))
+            yield Restarted(job)
+        else:
+            item.job = ()
+            seconds = time.time() - item.since
+            outcome = Outcome(self._configs[job[0]], "failed", reason=reason, seconds=seconds, started=item.since)
+            yield Finished(job[0], outcome)
 
 
 class _Worker:
@@ -155,38 +263,58 @@ class _Worker:
     def __init__(self, context: Any, trainer: str) -> None:
         self.connection, child = context.Pipe()
         self.process = context.Process(target=worker.main, args=(child, trainer), name="goldfish-worker", daemon=True)
-        # The server's children inherit its blocked SIGINT, and the first waits for its imports: Ctrl-C stays possible.
+        # The server's children inherit its blocked signals, and the first waits for its imports: Ctrl-C stays possible.
         with _starting(block=context.get_start_method() == "spawn"):
             self.process.start()
         child.close()
         self.ready = False
         self.dead = False
-        self.job: tuple[int, ...] = ()
+        self.job: tuple[int, ...] = ()  # of these no outcome has come yet
+        self.packed = 0
         self.since = 0.0
+        self.damage = ""
 
-    def give(self, job: tuple[int, ...], configs: Sequence[Config]) -> None:
+    def give(self, job: tuple[int, ...], request: bytes) -> None:
         """Send a pack."""
-        self.job, self.since = job, time.time()
+        self.job, self.packed, self.since = job, len(job), time.time()
         try:
-            self.connection.send([configs[run] for run in job])
+            self.connection.send_bytes(request)
         except OSError:  # it died since its last message
             self.dead = True
 
-    def messages(self) -> Iterator[tuple[Any, ...]]:
+    def messages(self) -> Iterator[Outcome | list[Any]]:
         """What it has sent so far; sets `dead` where the pipe has ended or the process has."""
         ended = not self.process.is_alive()  # asked first: what it sent before its end is still read
         try:
-            while self.connection.poll():
-                yield pickle.loads(self.connection.recv_bytes())
+            while not self.damage and self.connection.poll():
+                yield self._understood(self.connection.recv_bytes())
         except (EOFError, OSError):  # the other end is closed, perhaps in the middle of a message
             ended = True
-        self.dead = self.dead or ended
+        except ValueError as error:
+            self.damage = f"worker sent what cannot be read: {error}"
+            self.process.kill()
+        self.dead = self.dead or ended or bool(self.damage)
+
+    def _understood(self, data: bytes) -> Outcome | list[Any]:
+        """A message is a JSON list, an outcome begins with a word. Raises ValueError for anything else."""
+        message: list[Any] = json.loads(data) if data[:1] == b"[" else []
+        return message or portable.loads(data)
+
+    def tell(self) -> None:
+        """Ask it to write a checkpoint and stop training."""
+        if self.process.is_alive():
+            self.process.terminate()
+
+    def stopped(self, step: int) -> Stopped:
+        """What it was training is training no more."""
+        job, self.job = self.job, ()
+        return Stopped(job, step, self.since)
 
     def dismiss(self) -> None:
         """Ask it to end."""
         self.dead = True  # whatever it answers
         with suppress(OSError):  # it has ended already
-            self.connection.send(None)
+            self.connection.send_bytes(b"null")
 
     def stop(self) -> str:
         """End the process, at once unless it is ending anyway: it owns nothing. Return how it ended."""
@@ -200,28 +328,17 @@ class _Worker:
         return f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
 
 
-def _failed(item: _Worker, reason: str, configs: Sequence[Config], queue: deque[tuple[int, ...]]) -> Iterator[Event]:
-    """A pack of several goes back to the front of the queue, run by run; a single run is failed."""
-    job, item.job = item.job, ()
-    if len(job) > 1:
-        queue.extendleft((run,) for run in reversed(job))
-        yield Restarted(job)
-    else:
-        seconds = time.time() - item.since
-        outcome = Outcome(configs[job[0]], "failed", reason=reason, seconds=seconds, started=item.since)
-        yield Finished(job[0], outcome)
-
-
 @contextmanager
 def _starting(*, block: bool = True) -> Iterator[None]:
-    """While a process starts: it inherits the environment of workers and, with `block`, a blocked SIGINT.
+    """While a process starts: it inherits the environment of workers and, with `block`, blocked signals.
 
-    Ctrl-C is the parent's business. No `__main__` is known meanwhile, or the caller's script would run in each worker.
+    A group's signals are the parent's business: they must not end the server, nor a worker before it listens. No
+    `__main__` is known meanwhile, or the caller's script would run in each worker.
     """
     before = {name: os.environ.get(name) for name in worker.ENVIRONMENT}
     main = sys.modules["__main__"]
-    multiprocessing.resource_tracker.ensure_running()  # it unblocks SIGINT when it starts: not while we block it
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if block else set())
+    multiprocessing.resource_tracker.ensure_running()  # it unblocks signals when it starts: not while we block them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS if block else set())
     os.environ.update(worker.ENVIRONMENT)
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ _REQUESTS = 8  # at a time, when the history of metrics is fetched from a server
 def quiet() -> None:
     """Switch off MLflow's telemetry, before MLflow is imported, and the reports of its migrations."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # the recorder tries again itself, and says so: MLflow would be silent for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -45,6 +48,26 @@ def find(client: MlflowClient, name: str) -> str | None:
             f"tracking.experiment_name={name}: deleted in MLflow; restore it there or choose another name"
         )
     return str(found.experiment_id)
+
+
+def supersede(client: MlflowClient, experiment_id: str, fingerprints: Collection[str]) -> int:
+    """Mark the attempts of an experiment at these runs that came to nothing; return their number."""
+    found: list[Run] = []
+    for status in ("RUNNING", "KILLED"):
+        token: str | None = ""
+        while token is not None:
+            page = client.search_runs([experiment_id], f"attributes.status = '{status}'", page_token=token or None)
+            found.extend(page)
+            token = page.token or None
+    lost = [
+        run
+        for run in found
+        if run.data.tags.get(names.FINGERPRINT) in fingerprints and names.SUPERSEDED not in run.data.tags
+    ]
+    for run in lost:
+        client.set_tag(run.info.run_id, names.SUPERSEDED, "true")
+        client.set_terminated(run.info.run_id, "KILLED", run.info.end_time)
+    return len(lost)
 
 
 class ClientReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from goldfish.figures.palette import CELLS, OTHERS
 from goldfish.tracking import names
@@ -66,6 +66,31 @@ def new_run(outcome: Outcome, tags: Mapping[str, str], dataset: Mapping[str, str
         tags={names.CURVES: index, **run_tags(outcome), **tags},
         metrics=metrics_of(outcome, ended),
         dataset=None if dataset is None else _data(dataset),
+    )
+
+
+def interrupted_run(
+    config: Mapping[str, Any], tags: Mapping[str, str], reason: str, started: float, ended: float
+) -> NewRun:
+    """An attempt that was broken off, KILLED in MLflow: its configuration and why; times are unix times in seconds."""
+    cell, init, task = (config[group]["name"] for group in ("cell", "init", "task"))
+    return NewRun(
+        name=names.run_name(config),
+        status="KILLED",
+        started=round(started * 1000),
+        ended=round(max(started, ended) * 1000),
+        parameters=names.parameters(config),
+        tags={
+            names.INTERRUPTED: reason[:_TAG],
+            names.GROUP: names.group(cell, init, task, config["task"].get("length")),
+            names.ORDER: names.order(config),
+            "mlflow.runColor": colour(cell),
+            "mlflow.source.name": "goldfish",
+            "mlflow.source.type": "LOCAL",
+            **tags,
+        },
+        metrics=[],
+        dataset=None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,14 +35,21 @@ def record(
     Nothing is left that looks like a result when this raises.
     """
     run = new_run(outcome, tags, dataset)
+    return write(client, path, experiment_id, run, lambda folder: write_artifacts(outcome, folder))
+
+
+def write(
+    client: MlflowClient, path: Path | None, experiment_id: str, run: NewRun, artifacts: Callable[[Path], None]
+) -> str:
+    """Write a run whichever way is possible and return its id; `artifacts` writes its files into a folder."""
     if path is not None:
-        run_id = sqlite_writer.write(path, experiment_id, run, lambda folder: write_artifacts(outcome, folder))
+        run_id = sqlite_writer.write(path, experiment_id, run, artifacts)
         if run_id is not None:
             return run_id
-    return _through_client(client, experiment_id, run, outcome)
+    return _through_client(client, experiment_id, run, artifacts)
 
 
-def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, outcome: Outcome) -> str:
+def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, artifacts: Callable[[Path], None]) -> str:
     """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, and only then its status."""
     run_id = str(client.create_run(experiment_id, start_time=run.started, run_name=run.name).info.run_id)
     try:
@@ -50,7 +57,7 @@ def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, outco
         if run.dataset is not None:
             client.log_inputs(run_id, [_input(run.dataset)])
         with tempfile.TemporaryDirectory(prefix="goldfish-") as folder:
-            write_artifacts(outcome, Path(folder))
+            artifacts(Path(folder))
             client.log_artifacts(run_id, folder)
         client.set_terminated(run_id, run.status, run.ended)
     except BaseException as error:

@@ -6,10 +6,11 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from goldfish.errors import ConfigError
 from goldfish.tracking import names, rows
@@ -41,7 +42,7 @@ class Store:
     """
 
     def __init__(self, uri: str | None = None, root: Path | None = None) -> None:
-        root = Path.cwd() if root is None else Path(root).absolute()
+        self._root = root = Path.cwd() if root is None else Path(root).absolute()
         self.uri = _checked(uri or os.environ.get(URI) or f"sqlite:///{root / 'mlflow.db'}")
         path = database(self.uri)
         self.path = None if path is None else path.absolute()
@@ -52,6 +53,13 @@ class Store:
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
         self._answered = not self.uri.startswith(("http://", "https://"))
+
+    @property
+    def state(self) -> Path:
+        """The folder of what goldfish itself keeps beside the store: claims, checkpoints, outcomes not yet recorded."""
+        if self.path is not None:
+            return self.path.parent / "mlruns" / ".goldfish"
+        return self._root / "mlruns" / ".goldfish" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
 
     @property
     def client(self) -> MlflowClient:
@@ -124,6 +132,42 @@ class Store:
         identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
         experiment = self.experiment(experiment_name)
         return record(self.client, self.path, experiment, outcome, identity | tags(provenance), dataset)
+
+    def record_interrupted(
+        self,
+        config: Mapping[str, Any],
+        *,
+        experiment_name: str,
+        sweep: str,
+        fingerprint: str,
+        source_hash: str,
+        provenance: Mapping[str, str],
+        reason: str,
+        started: float,
+    ) -> str:
+        """Record an attempt that was broken off and return the id of its MLflow run, which ends KILLED.
+
+        It has no outcome, and is in no table. Arguments as `record`; `reason` is one line, `started` a unix time in
+        seconds.
+        """
+        from goldfish.tracking.new_run import interrupted_run
+        from goldfish.tracking.provenance import tags
+        from goldfish.tracking.recording import write
+
+        identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
+        run = interrupted_run(config, identity | tags(provenance), reason, started, time.time())
+        return write(self.client, self.path, self.experiment(experiment_name), run, lambda folder: None)
+
+    def supersede(self, experiment_name: str, fingerprints: Iterable[str]) -> int:
+        """Mark the attempts at these runs that came to nothing, and return their number.
+
+        Those that are KILLED, or RUNNING although their process is gone, end KILLED with the tag goldfish.superseded.
+        """
+        from goldfish.tracking.client import supersede
+
+        if not self.exists():
+            return 0
+        return supersede(self.client, self.experiment(experiment_name), set(fingerprints))
 
     def runs(self, experiment_name: str | None = None) -> pd.DataFrame:
         """One row per recorded run, oldest first, of one experiment or of all.

@@ -1,0 +1,92 @@
+"""Outcomes that wait on the disk because the store is away: a file each, which the next sweep records and removes.
+
+A file is three parts: a line with the magic words and the sha256 of the next line; that line, what is recorded with the
+outcome, as JSON; and the outcome as goldfish.training.portable writes it, which has a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from goldfish.tracking.recording import slug
+from goldfish.training import portable
+from goldfish.training.outcome import Outcome
+
+_MAGIC = b"goldfish waiting 1"
+_SUFFIX = ".outcome"
+
+
+@dataclass(frozen=True)
+class About:
+    """What is recorded with an outcome."""
+
+    experiment_name: str
+    fingerprint: str
+    sweep: str
+    source_hash: str
+    provenance: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the run in the store."""
+        return self.experiment_name, self.fingerprint
+
+
+def put(state: Path, about: About, outcome: Outcome) -> Path:
+    """Write an outcome beside its target, bring it to the disk, put it in place; raises OSError."""
+    line = json.dumps(asdict(about)).encode()
+    head = b"%s %s\n%s\n" % (_MAGIC, hashlib.sha256(line).hexdigest().encode(), line)
+    path = _folder(state) / f"{slug(about.experiment_name)}-{about.fingerprint}{_SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(head + portable.dumps(outcome))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def waiting(state: Path) -> list[Path]:
+    """The files, in a fixed order."""
+    return sorted(_folder(state).glob(f"*{_SUFFIX}"))
+
+
+def keys(state: Path) -> Iterator[tuple[str, str]]:
+    """Experiment and fingerprint of every run that waits; damaged files, and those removed meanwhile, are left out."""
+    for path in waiting(state):
+        try:
+            with path.open("rb") as file:
+                about = _about(path, file.readline(256), file.readline())
+        except (FileNotFoundError, ValueError):
+            continue
+        yield about.key
+
+
+def read(path: Path) -> tuple[About, Outcome]:
+    """A file's content. Raises ValueError, which names the file, where it is damaged."""
+    with path.open("rb") as file:
+        about = _about(path, file.readline(256), file.readline())
+        try:
+            return about, portable.loads(file.read())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _about(path: Path, first: bytes, line: bytes) -> About:
+    if first != b"%s %s\n" % (_MAGIC, hashlib.sha256(line[:-1]).hexdigest().encode()):
+        raise ValueError(f"{path}: this is no outcome that waits, or a damaged one")
+    return About(**json.loads(line))
+
+
+def _folder(state: Path) -> Path:
+    return state / "spool"

@@ -1,0 +1,83 @@
+"""A sweep of 24 tiny runs, started as a process of its own, and what it has left in its store."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from goldfish.tracking.store import Store
+
+RUNS = 24
+OVERRIDES = [
+    *("cell=rnn,lstm", "cell.hidden_size=8", "init=pytorch,orthogonal", "seed=range(6)"),
+    *("task=recall", "task.length=6", "trainer.accelerator=cpu", "trainer.max_steps=480", "trainer.batch_size=4"),
+    *("trainer.validate_every=120", "trainer.evaluation_size=8"),
+    *("hydra.launcher.workers=2", "hydra.launcher.pack_size=3", "hydra.launcher.checkpoint_steps=60"),
+]
+TIMES = ("train/seconds", "train/steps_per_second", "seconds", "packed")  # differ from one training to the next
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """`goldfish train -m …` in a folder, in a process group of its own."""
+    chosen = {line.partition("=")[0]: line for line in (*OVERRIDES, *more)}  # the later one counts
+    command = [sys.executable, "-m", "goldfish", "train", "-m", *chosen.values()]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    pipe = subprocess.PIPE
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def finish(folder: Path, *more: str) -> str:
+    """The same, until it ends; what it printed at last."""
+    process = start(folder, *more)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err, err
+    return out.strip().splitlines()[-1]
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """fingerprint → metrics, curves and weights of its one finished run, to the last bit; times aside."""
+    store = Store(root=folder)
+    runs = store.runs()
+    curves = store.curves()
+    found = {}
+    for _, row in runs.iterrows():
+        metrics = {name: repr(value) for name, value in row.items() if "/" in name and name not in TIMES}
+        own = curves[curves["fingerprint"] == row["fingerprint"]]
+        points = sorted(map(repr, own[["quantity", "phase", "x", "value"]].itertuples(index=False, name=None)))
+        (file,) = (folder / "mlruns").glob(f"*/{row['run_id']}/artifacts/weights.pt")
+        weights = {name: value.numpy().tobytes() for name, value in torch.load(file, weights_only=True).items()}
+        assert row["fingerprint"] not in found, "recorded twice"
+        found[row["fingerprint"]] = (row["outcome"], metrics, points, weights)
+    return found
+
+
+def statuses(folder: Path) -> Counter[str]:
+    """How many MLflow runs have which status."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        return Counter(status for (status,) in connection.execute("SELECT status FROM runs"))
+
+
+def check_whole(folder: Path, expected: dict[str, Any]) -> None:
+    """Everything is recorded once, is what it would have been, and nothing is left behind; a repeat trains none."""
+    assert len(expected) == RUNS
+    assert contents(folder) == expected
+    found = statuses(folder)
+    assert found["FINISHED"] == RUNS
+    assert set(found) <= {"FINISHED", "KILLED"}
+    state = Store(root=folder).state
+    assert not list((state / "claims").glob("*.claim"))
+    assert not list((state / "checkpoints").glob("*"))
+    assert f"{RUNS} runs: trained 0" in finish(folder)
+    assert statuses(folder) == found

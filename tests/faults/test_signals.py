@@ -1,0 +1,84 @@
+"""SIGTERM and Ctrl-C: the sweep ends within seconds with its own exit code, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.faults import sweeps
+from tests.faults.conftest import Whole
+
+LIMIT = 30.0  # seconds after which an end is no end; what is promised is 5, on a machine that is not overloaded
+
+
+def stop(folder: Path, moment: float, *numbers: int, group: bool = False, apart: float = 0.0) -> tuple[int | None, str]:
+    """Start the sweep, send signals at that second; its exit code as a shell has it, None where it was done before."""
+    process = sweeps.start(folder)
+    try:
+        process.communicate(timeout=moment)
+    except subprocess.TimeoutExpired:
+        sent = time.monotonic()
+        for number in numbers:
+            (os.killpg if group else os.kill)(process.pid, number)
+            time.sleep(apart)
+        _, err = process.communicate(timeout=LIMIT)
+        print(f"{time.monotonic() - sent - apart * len(numbers):.2f} s after {numbers} at {moment:.2f} s")
+        code = process.returncode
+        return (code if code >= 0 else 128 - code), err
+    assert process.returncode == 0
+    return None, ""
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.faults)])
+@pytest.mark.slow
+def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> None:
+    moments = random.Random(times)
+    stopped = rounds = 0
+    while stopped < times:
+        folder = tmp_path / str(rounds)
+        rounds += 1
+        while stopped < times:
+            code, err = stop(folder, moments.uniform(0.3, whole.seconds), signal.SIGTERM, group=stopped % 2 == 1)
+            if code is None:
+                break
+            assert code == 143
+            assert "Traceback" not in err
+            stopped += 1
+        sweeps.finish(folder)
+        sweeps.check_whole(folder, whole.contents)
+
+
+@pytest.mark.slow
+def test_ctrl_c_goes_on_where_it_stopped(whole: Whole, tmp_path: Path) -> None:
+    code, err = stop(tmp_path, 0.7 * whole.seconds, signal.SIGINT, group=True)
+    assert code == 130
+    assert "goldfish: interrupted; 24 runs: trained" in err
+    assert "Traceback" not in err
+    sweeps.finish(tmp_path)
+    sweeps.check_whole(tmp_path, whole.contents)
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(whole: Whole, tmp_path: Path) -> None:
+    code, _ = stop(tmp_path, 0.7 * whole.seconds, signal.SIGTERM, signal.SIGTERM, apart=0.02)
+    assert code == 143
+    sweeps.finish(tmp_path)
+    sweeps.check_whole(tmp_path, whole.contents)
+
+
+@pytest.mark.slow
+def test_slurm_announces_preemption_with_its_own_signal(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    code, err = stop(tmp_path, 0.7 * whole.seconds, signal.SIGUSR1, group=True)
+    assert code == 143
+    assert "goldfish: terminated; 24 runs: trained" in err
+    monkeypatch.delenv("SLURM_JOB_ID")
+    sweeps.finish(tmp_path)
+    sweeps.check_whole(tmp_path, whole.contents)
