@@ -22,8 +22,8 @@ _HEAD = """\
 
 Written by `goldfish bench --render` from `benchmarks/results/`; measured by `goldfish bench --update-results`. Every
 comparison is interleaved: contestants take turns in one process, and a ratio is the median of the rounds' ratios, ±
-their interquartile range. A step is forward, a loss over all outputs, and backward into all weights. "Instrumented"
-also leaves the norm of the adjoint of every state, sample and step.
+their interquartile range. A step is forward, and backward from a fixed gradient of all outputs into all weights.
+"Instrumented" also leaves the norm of the adjoint of every state, sample and step.
 """
 
 
