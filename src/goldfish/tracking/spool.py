@@ -41,7 +41,8 @@ def put(state: Path, about: About, outcome: Outcome) -> Path:
     """Write an outcome beside its target, bring it to the disk, put it in place; raises OSError."""
     line = json.dumps(asdict(about)).encode()
     head = b"%s %s\n%s\n" % (_MAGIC, hashlib.sha256(line).hexdigest().encode(), line)
-    path = _folder(state) / f"{slug(about.experiment_name)}-{about.fingerprint}{_SUFFIX}"
+    digest = hashlib.sha256("\n".join(about.key).encode()).hexdigest()[:16]  # names may share a slug
+    path = _folder(state) / f"{slug(about.experiment_name)}-{digest}{_SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:

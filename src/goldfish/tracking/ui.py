@@ -23,6 +23,8 @@ from goldfish.tracking.store import Store
 HOST = "127.0.0.1"
 PORT = 5000
 _PATIENCE = 120  # seconds until the server must answer
+# Settings of servers, which may open it to others or switch its checks off: none is inherited.
+_SERVERS = ("MLFLOW_SERVER_", "MLFLOW_HOST", "MLFLOW_PORT", "GUNICORN_", "UVICORN_", "FORWARDED_")
 
 
 class Server(NamedTuple):
@@ -84,12 +86,13 @@ def running(store: Store, port: int = PORT) -> Iterator[Server]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(_SERVERS)}
     with tempfile.TemporaryDirectory(prefix="goldfish-ui-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output, _stoppable():
             process = subprocess.Popen(
                 command,
-                env=os.environ | settings,
+                env=inherited | settings,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
