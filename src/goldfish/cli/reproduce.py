@@ -58,14 +58,12 @@ def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rer
     report = _train(configs, store, rerun, sweep)
     runs, curves = tables(store, experiment.name, configs, report)
     runs = judge(runs, curves, experiment.solved)
-    results.write(out, runs, curves)
-    results.write_selection(out, scores)
+    results.write(out, runs, curves, scores, f"goldfish reproduce {experiment.name} --scale {scale}")
     if not runs["outcome"].isin(FINISHED).any():
         print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
         return 1
     code = max(code, report.exit_code)
     runs, files = _show(experiment, scale)
-    results.write_manifest(out, f"goldfish reproduce {experiment.name} --scale {scale}", runs)
     files = [*files, *results.tables(out), out / results.MANIFEST]
     if update_results and code:
         print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)

@@ -33,24 +33,23 @@ def published(experiment: Experiment, scale: str) -> Path:
     return experiment.folder / "results" / scale
 
 
-def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
-    """Write both tables, in an order that does not depend on when a run was made."""
+def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame, scores: pd.DataFrame | None, command: str) -> None:
+    """Write the tables, in an order that does not depend on when a run was made, and at last what made them.
+
+    `scores` are the candidates' of a selection, if there was one. Tables without a manifest are not complete.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, SELECTION):
+        (out / name).unlink(missing_ok=True)
     runs = runs.sort_values(_ORDER, kind="stable")
     place = {fingerprint: index for index, fingerprint in enumerate(runs["fingerprint"])}
     order = curves.assign(place=curves["fingerprint"].map(place))
     curves = order.sort_values(["place", "quantity", "phase", "x"], kind="stable").drop(columns="place")
     runs.to_csv(out / RUNS, index=False)
     curves.to_parquet(out / CURVES, index=False, compression="zstd")
-
-
-def write_selection(out: Path, scores: pd.DataFrame | None) -> None:
-    """Write the table of the candidates' scores; without one, none is left from an earlier selection."""
-    if scores is None:
-        (out / SELECTION).unlink(missing_ok=True)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    scores.to_csv(out / SELECTION, index=False)
+    if scores is not None:
+        scores.to_csv(out / SELECTION, index=False)
+    _write_manifest(out, command, runs)
 
 
 def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -66,7 +65,7 @@ def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def find(experiment: Experiment, scale: str) -> Path:
     """The folder of the tables: those of the working directory, else those kept with the experiment."""
     for place in (output(experiment, scale), published(experiment, scale)):
-        if (place / RUNS).is_file():
+        if (place / MANIFEST).is_file():
             return place
     raise ConfigError(
         f"--scale={scale}: {experiment.name} has no table yet; goldfish reproduce {experiment.name} --scale {scale}"
@@ -90,7 +89,7 @@ def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: 
     return files, module.table(runs) if hasattr(module, "table") else text(runs)
 
 
-def write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
+def _write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
     """Write what made the tables: command, commit, versions, machine; the runs by outcome; the tables' sha256."""
     from goldfish.tracking.provenance import collect
 
@@ -99,7 +98,9 @@ def write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
         "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().items()},
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables(out)},
     }
-    (out / MANIFEST).write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary = out / f"{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(out / MANIFEST)
 
 
 def tables(out: Path) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +20,29 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read runs.csv and curves.parquet of `outputs/<name>/<scale>` or `experiments/<name>/results/<scale>`.
 
     Returns runs, one row per run, and curves with columns fingerprint, quantity, phase, x, value.
-    Raises ConfigError naming the command that makes them where they are not there.
+    Raises ConfigError naming the command that makes them where they are not there, or are not those that the folder's
+    manifest.json, if it has one, was written with.
     """
     for name in ("runs.csv", "curves.parquet"):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder / name}: no such table; `{_command(folder)}` makes it")
+    if (folder / "manifest.json").is_file():
+        _check(folder)
     return read_runs(folder / "runs.csv"), pd.read_parquet(folder / "curves.parquet")[CURVES].reset_index(drop=True)
+
+
+def _check(folder: Path) -> None:
+    """Compare the tables with the checksums in the manifest. Raises ConfigError where they differ."""
+    manifest = folder / "manifest.json"
+    try:
+        sums = json.loads(manifest.read_bytes())["sha256"]
+        expected = {name: str(sums[name]) for name in sums}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{manifest}: damaged; `{_command(folder)}` makes it again") from error
+    for name in sorted({*expected, "runs.csv", "curves.parquet"}):
+        path = folder / Path(name).name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected.get(name):
+            raise ConfigError(f"{path}: not the table that manifest.json tells of; `{_command(folder)}` makes it again")
 
 
 def read_runs(path: Path) -> pd.DataFrame:
