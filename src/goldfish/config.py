@@ -17,6 +17,7 @@ from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Parameter
 
 CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam"}
+_LONGEST = 250  # characters that MLflow takes of a name
 _SETTINGS = Path(__file__).with_name("settings.py")
 Config = dict[str, Any]
 
@@ -47,6 +48,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
     resolved: Config = {group: _group(group, values.get(group, {})) for group in groups}
     resolved |= {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
     _check_together(resolved)
+    _check_experiment_name(resolved["tracking"]["experiment_name"])
     return resolved
 
 
@@ -92,6 +94,18 @@ def _check_together(config: Config) -> None:
         only = lengths[task[argument]]
         if task["length"] != only:
             raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
+
+
+def _check_experiment_name(name: str) -> None:
+    """Refuse a name of an MLflow experiment that could pass for a path or upset a terminal."""
+    head = f"tracking.experiment_name={name}: "
+    if not name.strip() or name != name.strip():
+        raise ConfigError(f"{head}expected a name without spaces around it")
+    if len(name) > _LONGEST or not name.isprintable():
+        raise ConfigError(f"{head}expected at most {_LONGEST} printable characters")
+    leads = any(part in ("", ".", "..") for part in name.removeprefix("/").split("/"))
+    if "\\" in name or name.startswith("~") or leads:
+        raise ConfigError(f"{head}expected a name, no path that leads elsewhere")
 
 
 def _suited(init: str, cell: str) -> tuple[str, ...]:

@@ -150,9 +150,7 @@ class Composer:
         for setting in settings:
             if not self._chooses(setting):
                 _place(point, setting.key, setting.value, setting)
-        resolved = config.resolve(_without_missing(_interpolated(point)))
-        confine.experiment_name(resolved["tracking"]["experiment_name"])
-        return resolved
+        return config.resolve(_without_missing(_interpolated(point)))
 
     def distinct(self, points: Iterable[Sequence[Setting]]) -> list[tuple[Sequence[Setting], Config]]:
         """Points with their configurations, the first of those that come to the same run. Raises ConfigError."""

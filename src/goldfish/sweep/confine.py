@@ -22,7 +22,6 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _LOG = "${hydra.runtime.output_dir}/${hydra.job.name}.log"  # where Hydra's own configurations log to
 _FORMATTER = "colorlog.ColoredFormatter"
 _FOLDERS = (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir"), ("output_subdir",), ("job", "name"))
-_LONGEST = 250  # characters that MLflow takes of a name
 
 
 def check(config: DictConfig) -> None:
@@ -41,21 +40,6 @@ def check(config: DictConfig) -> None:
         _check_logging(name, hydra.get(name))
     for path in _FOLDERS:
         _check_folder(path, hydra)
-
-
-def experiment_name(name: str) -> None:
-    """Raise ConfigError for a name of an MLflow experiment that could pass for a path or upset a terminal."""
-    head = f"tracking.experiment_name={name}: "
-    if not name.strip() or name != name.strip():
-        raise ConfigError(f"{head}expected a name without spaces around it")
-    if len(name) > _LONGEST or not name.isprintable():
-        raise ConfigError(f"{head}expected at most {_LONGEST} printable characters")
-    if (
-        "\\" in name
-        or name.startswith("~")
-        or any(part in ("", ".", "..") for part in name.removeprefix("/").split("/"))
-    ):
-        raise ConfigError(f"{head}expected a name, no path that leads elsewhere")
 
 
 def _check_plugin(name: str, values: Any) -> None:
