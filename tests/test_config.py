@@ -15,7 +15,8 @@ from goldfish.errors import ConfigError
 def test_everything_has_a_default() -> None:
     config = resolve({})
     assert config["cell"] == {"name": "rnn", "hidden_size": 32, "num_layers": 1, "nonlinearity": "tanh"}
-    assert list(config) == ["cell", "init", "task", "optimizer", "trainer", "tracking", "seed", "engine"]
+    groups = ["cell", "init", "task", "optimizer", "model", "trainer", "tracking"]
+    assert list(config) == [*groups, "seed", "engine"]
 
 
 def test_resolving_twice_changes_nothing() -> None:

@@ -1,6 +1,6 @@
 """The configuration of one run: plain nested dictionaries, filled with defaults and checked against the signatures.
 
-    {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …},
+    {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …}, model: {name, …},
      trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
 
 Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the command line and the sweeper.
@@ -16,7 +16,7 @@ from goldfish import registry, signatures
 from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Parameter
 
-CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam"}
+CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam", "model": "recurrent"}
 _LONGEST = 250  # characters that MLflow takes of a name
 _SETTINGS = Path(__file__).with_name("settings.py")
 Config = dict[str, Any]
@@ -83,6 +83,14 @@ def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigErr
 def _check_together(config: Config) -> None:
     """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
     cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
+    model = config["model"]["name"]
+    if not over_cells(model):
+        for group in ("cell", "init"):
+            if config[group] != _group(group, {}):
+                name = config[group]["name"]
+                raise ConfigError(
+                    f"{group}={name}: model={model} has no {group}; leave cell and init at their defaults"
+                )
     suits = registry.signature("init", init).constants.get("CELLS")
     if suits is not None and cell not in suits:
         fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
@@ -94,6 +102,11 @@ def _check_together(config: Config) -> None:
         only = lengths[task[argument]]
         if task["length"] != only:
             raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
+
+
+def over_cells(model: str) -> bool:
+    """True for a model that `cell` and `init` describe; a bag of words has neither."""
+    return bool(registry.signature("model", model).constants.get("OVER_CELLS"))
 
 
 def _check_experiment_name(name: str) -> None:

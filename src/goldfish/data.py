@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from goldfish.tasks.base import Task
 
+FOLDER = "GOLDFISH_DATA"  # names a folder with local copies, one folder for each dataset
 HUB_TIMEOUT = 2.0  # seconds to wait for the hub before saying that it cannot be reached
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
@@ -41,7 +43,22 @@ def content_hash(task: Mapping[str, Any]) -> str | None:
         return hashlib.sha256(digits_file().read_bytes()).hexdigest()
     if "HUB_ID" in constants:
         return _hash_tables(parquet_files(constants["HUB_ID"], task.get("data")))
+    dataset = str(task.get("dataset"))
+    if dataset == "python_docs":
+        return hashlib.sha256(python_docs_file().read_bytes()).hexdigest()
+    if dataset in constants.get("HUB_IDS", {}):
+        return _hash_tables(parquet_files(constants["HUB_IDS"][dataset], task.get("data"), dataset))
     return None
+
+
+def python_docs_file() -> Path:
+    """The English text of Python's own documentation that `help()` shows, found without importing it."""
+    spec = importlib.util.find_spec("pydoc_data")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, "topics.py")
+        if path.is_file():
+            return path
+    raise ConfigError("task.dataset=python_docs: this Python has no pydoc_data/topics.py")
 
 
 def digits_file() -> Path:
@@ -54,13 +71,20 @@ def digits_file() -> Path:
     raise ConfigError("task=digits: scikit-learn's digits.csv.gz is not installed; expected scikit-learn ≥ 1.6")
 
 
-def parquet_files(hub_id: str, folder: str | None = None) -> dict[str, list[Path]]:
+def parquet_files(hub_id: str | None, folder: str | None = None, dataset: str = "") -> dict[str, list[Path]]:
     """Split → parquet files, of a local folder, or of the hub's dataset (downloaded once, then taken from its cache).
 
-    A file belongs to the split that its path names: train.parquet, test-00000-of-00001.parquet, …
+    A file belongs to the split that its path names: train.parquet, test-00000-of-00001.parquet, … Without a folder,
+    one named after the dataset in the folder GOLDFISH_DATA comes before the hub. `hub_id` is the hub's, "@<revision>"
+    and ":<subfolder>" where its files are not those of the main branch's root; None where the hub has no such dataset.
     Raises ConfigError, naming hub id and folder, when there are none.
     """
     if folder is None:
+        local = Path(os.environ.get(FOLDER, ""), dataset or (hub_id or "").rpartition("/")[2])
+        if os.environ.get(FOLDER) and local.is_dir():
+            return _by_split(local)
+        if hub_id is None:
+            raise ConfigError(f"task.data=null: the hub has no {dataset}; expected a folder with its parquet files")
         return _by_split(_hub_folder(hub_id))
     found = _by_split(Path(folder)) if Path(folder).is_dir() else {}
     if not found:
@@ -85,7 +109,11 @@ def _hub_folder(hub_id: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
-    wanted: dict[str, Any] = {"repo_id": hub_id, "repo_type": "dataset", "allow_patterns": "*.parquet"}
+    hub_id, _, place = hub_id.partition("@")
+    revision, _, below = place.partition(":")
+    pattern = f"{below}/*.parquet" if below else "*.parquet"
+    wanted: dict[str, Any] = {"repo_id": hub_id, "repo_type": "dataset", "allow_patterns": pattern}
+    wanted |= {"revision": revision} if revision else {}
     try:
         cached = Path(snapshot_download(**wanted, local_files_only=True))
         if {"train", "test"} <= _by_split(cached).keys():
@@ -131,14 +159,16 @@ def _encoded(values: list[Any]) -> bytes:
     return b"".join(parts)
 
 
-def load(hub_id: str, folder: str | None, split: str, columns: tuple[str, ...]) -> datasets.Dataset:
+def load(
+    hub_id: str | None, folder: str | None, split: str, columns: tuple[str, ...], dataset: str = ""
+) -> datasets.Dataset:
     """One split of a real dataset through `datasets`, from the hub or from a local folder.
 
     Raises ConfigError when neither is reachable, or when split or columns are missing.
     """
     import datasets
 
-    files = parquet_files(hub_id, folder)
+    files = parquet_files(hub_id, folder, dataset)
     if split not in files:
         raise ConfigError(
             f"task.data={folder or 'null'}: no parquet file of the split '{split}'; expected those of {hub_id}"

@@ -106,18 +106,22 @@ class Recurrent(nn.Module):
                 layer = Layer(self.name, self.cell.gates, self.cell.nonlinearity, sequence_length, *by_gate)
                 init(layer, generator, **arguments)
 
-    def forward(self, inputs: Tensor, state: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, inputs: Tensor, state: Mapping[str, Tensor] | None = None, hold: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Run all steps.
 
         Args:
             inputs: (R, B, T, D).
             state: the initial state by name, each (R, L, B, H); zeros when left out.
+            hold: steps that leave every state but h as it is, to the bit, (R, B, T) bool: such as c over padding. h
+                moves on; it is among the outputs. Of one layer.
 
         Returns:
             The top layer's h_t of every step, (R, B, T, H), and the final state by name, each (R, L, B, H).
 
         Raises:
-            ValueError: when the shapes do not fit.
+            ValueError: when the shapes do not fit, or steps cannot be held.
         """
         if inputs.dim() != 4 or inputs.shape[0] != self.replicas or inputs.shape[-1] != self.input_size:
             expected = f"({self.replicas}, B, T, {self.input_size})"
@@ -127,7 +131,9 @@ class Recurrent(nn.Module):
         weights = [self.layer_weights(layer) for layer in range(self.cell.num_layers)]
         initial = self._initial(inputs, state)
         x = inputs.transpose(1, 2)
-        if self.input_size == 1:  # a pack of one takes a product with one column through gemv, with other last bits
+        if hold is not None and len(self.cell.states) > 1:
+            x, weights[0] = self._held(x, weights[0], hold)
+        if x.shape[-1] == 1:  # a pack of one takes a product with one column through gemv, with other last bits
             x, weight_ih = nn.functional.pad(x, (0, 1)), nn.functional.pad(weights[0].weight_ih, (0, 1))
             weights[0] = weights[0]._replace(weight_ih=weight_ih)
         engine = select.choose(self.engine, self.cell, x.device, x.dtype)
@@ -137,6 +143,18 @@ class Recurrent(nn.Module):
         outputs, finals = engine.run(self.cell, x, weights, initial, self.recorder, self._pool, **options)
         named = {name: torch.stack([final[k] for final in finals], dim=1) for k, name in enumerate(self.cell.states)}
         return outputs.transpose(1, 2), named
+
+    def _held(self, x: Tensor, weights: LayerWeights, hold: Tensor) -> tuple[Tensor, LayerWeights]:
+        """One more input, 1 at the steps that are held, with constant weights to the gates that hold."""
+        if not self.cell.hold or self.cell.num_layers != 1:
+            what = f"cell={self.name} says nothing of hold" if not self.cell.hold else "expected one layer"
+            raise ValueError(f"steps cannot be held: {what}")
+        column = torch.zeros(len(self.cell.gates), self.cell.hidden_size, dtype=x.dtype, device=x.device)
+        for gate, value in self.cell.hold.items():
+            column[self.cell.gates.index(gate)] = value
+        column = column.view(1, -1, 1).expand(self.replicas, -1, 1)
+        flag = hold.transpose(1, 2).unsqueeze(-1).to(x.dtype)
+        return torch.cat([x, flag], dim=-1), weights._replace(weight_ih=torch.cat([weights.weight_ih, column], dim=-1))
 
     def _initial(self, inputs: Tensor, state: Mapping[str, Tensor] | None) -> list[State]:
         B, H = inputs.shape[1], self.cell.hidden_size

@@ -1,8 +1,8 @@
-"""What there is to choose from: cells, initialisations, tasks and optimisers, one file each, and other packages' own.
+"""What there is to choose from: models, cells, initialisations, tasks and optimisers, and other packages' own.
 
-Another package adds things through the entry-point group `goldfish`: the entry's name is `<group>.<name>`, such as
-`cell.mgu`, and its value is the module that holds the function or class of that name. Probes come the same way,
-`probe.<name>`; there is nothing to choose about them, every one that is installed is measured.
+Each is one file. Another package adds things through the entry-point group `goldfish`: the entry's name is
+`<group>.<name>`, such as `cell.mgu`, and its value is the module that holds the function or class of that name. Probes
+come the same way, `probe.<name>`; there is nothing to choose about them, every one that is installed is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from goldfish import signatures
 from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Signature
 
-GROUPS = {"cell": "cells", "init": "inits", "task": "tasks", "optimizer": "optimizers"}
+GROUPS = {"model": "models", "cell": "cells", "init": "inits", "task": "tasks", "optimizer": "optimizers"}
 _HERE = Path(__file__).parent
 
 

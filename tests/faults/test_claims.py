@@ -12,7 +12,9 @@ from tests.faults.conftest import Whole
 AT_ONCE = 8
 
 
-@pytest.mark.parametrize("at_once", [3, pytest.param(AT_ONCE, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "at_once", [pytest.param(3, marks=pytest.mark.sample), pytest.param(AT_ONCE, marks=pytest.mark.faults)]
+)
 @pytest.mark.slow
 def test_started_at_once(at_once: int, whole: Whole, tmp_path: Path) -> None:
     processes = [sweeps.start(tmp_path, "hydra.launcher.workers=1") for _ in range(at_once)]

@@ -13,7 +13,9 @@ from tests.faults import sweeps
 from tests.faults.conftest import Whole
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, marks=pytest.mark.sample), pytest.param(20, marks=pytest.mark.faults)]
+)
 @pytest.mark.slow
 def test_kill_9_at_random_moments(kills: int, whole: Whole, tmp_path: Path) -> None:
     moments = random.Random(kills)
@@ -21,7 +23,7 @@ def test_kill_9_at_random_moments(kills: int, whole: Whole, tmp_path: Path) -> N
     while killed < kills:
         folder = tmp_path / str(rounds)
         rounds += 1
-        while killed < kills and not ended_by_itself(folder, moments.uniform(0, whole.seconds)):
+        while killed < kills and not ended_by_itself(folder, moments.uniform(0, 0.7 * whole.seconds)):
             killed += 1
         sweeps.finish(folder)
         sweeps.check_whole(folder, whole.contents)

@@ -34,7 +34,9 @@ def stop(folder: Path, moment: float, *numbers: int, group: bool = False, apart:
     return None, ""
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "times", [pytest.param(2, marks=pytest.mark.sample), pytest.param(10, marks=pytest.mark.faults)]
+)
 @pytest.mark.slow
 def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> None:
     moments = random.Random(times)
@@ -43,7 +45,7 @@ def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> 
         folder = tmp_path / str(rounds)
         rounds += 1
         while stopped < times:
-            code, err = stop(folder, moments.uniform(0.3, whole.seconds), signal.SIGTERM, group=stopped % 2 == 1)
+            code, err = stop(folder, moments.uniform(0.3, 0.7 * whole.seconds), signal.SIGTERM, group=stopped % 2 == 1)
             if not code:  # all was recorded before the signal could change anything: looked at below
                 break
             assert code == 143

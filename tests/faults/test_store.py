@@ -35,7 +35,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("writers", "runs"), [(4, 10), pytest.param(8, 50, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    ("writers", "runs"), [pytest.param(4, 10, marks=pytest.mark.sample), pytest.param(8, 50, marks=pytest.mark.faults)]
+)
 def test_many_writers_on_a_store_that_does_not_exist_yet(writers: int, runs: int, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -89,7 +91,9 @@ def check_complete(store: Store, runs: list[Outcome]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(3, marks=pytest.mark.sample), pytest.param(60, marks=pytest.mark.faults)]
+)
 def test_a_store_locked_by_somebody_else(seconds: float, tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
     store.prepare()
@@ -158,7 +162,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(3, marks=pytest.mark.sample), pytest.param(30, marks=pytest.mark.faults)]
+)
 def test_a_server_that_is_stopped_and_started(seconds: float, server: Server, tmp_path: Path) -> None:
     store = Store(server.uri, root=tmp_path)
     store.experiment("study")

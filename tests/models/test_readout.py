@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goldfish.models.readout import Readout
+from goldfish.models.parts.readout import Readout
 from goldfish.threads import one_thread
 
 R, H = 16, 33

@@ -88,6 +88,14 @@ def test_a_scale_may_add_a_grid(study: Path, composer: Composer) -> None:
     assert Counter(config["cell"]["num_layers"] for config in configs) == {1: 12, 3: 2}
 
 
+def test_a_scale_may_leave_grids_out(study: Path, composer: Composer) -> None:
+    study.write_text(STUDY.replace("  cpu:\n", "  cpu: {grids: {gated: false}}\n"))
+    assert set(arms(expand(experiment.read("study"), "cpu", composer))) == {("rnn", "pytorch"), ("rnn", "orthogonal")}
+    study.write_text(STUDY.replace("  cpu:\n", "  cpu: {grids: {gate: false}}\n"))
+    with pytest.raises(ConfigError, match=r"scales.cpu.grids.gate: matches no grid; did you mean 'gated'"):
+        experiment.read("study")
+
+
 def test_scale_is_no_part_of_a_run(study: Path, composer: Composer) -> None:
     """What two scales share is the same run."""
     cpu, wide = (expand(experiment.read("study"), scale, composer) for scale in ("cpu", "wide"))

@@ -30,7 +30,8 @@ GOLDEN = {
     "seed": 3,
     "engine": "auto",
 }
-SYNTHETIC = [name for name in registry.names("task") if "HUB_ID" not in registry.signature("task", name).constants]
+HUB = {"HUB_ID", "HUB_IDS"}
+SYNTHETIC = [name for name in registry.names("task") if not HUB & registry.signature("task", name).constants.keys()]
 UNCOUNTED = ("tracking.experiment_name", "trainer.accelerator")
 
 

@@ -29,8 +29,16 @@ def make(request: pytest.FixtureRequest) -> Make:
     """make(name, **arguments): a task; one that reads hub data takes it from the local folder or skips."""
 
     def build(name: str, **arguments: Any) -> Task:
-        if "HUB_ID" in registry.signature("task", name).constants:
+        signature = registry.signature("task", name)
+        if "HUB_ID" in signature.constants:
             arguments["data"] = str(request.getfixturevalue(f"{name}_folder"))
+        if "HUB_IDS" in signature.constants:
+            dataset = arguments.get("dataset", signature.parameters["dataset"].default)
+            if dataset in signature.constants["HUB_IDS"]:
+                folder = request.getfixturevalue("data_folder") / dataset
+                if not folder.is_dir():
+                    pytest.skip(f"no {dataset}: {folder} is not there (set GOLDFISH_DATA)")
+                arguments["data"] = str(folder)
         return registry.load("task", name)(**arguments)
 
     return build

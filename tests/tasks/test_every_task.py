@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from goldfish import config, registry
-from goldfish.tasks.base import Batch, Task
+from goldfish.tasks.base import END, Batch, StoredTask, Task
 
 ONE_HOT = {"recall", "copying", "temporal_order", "parity"}
 ENOUGH = 20_000  # sequences from which shares and entropies are estimated
@@ -40,6 +40,13 @@ def draw(task: Task, n: int, seed: int = 7, length: int | None = None, split: st
     return task.sample(n, length or task.length, torch.Generator().manual_seed(seed), split)
 
 
+def many(task: Task) -> Batch:
+    """Enough test sequences to estimate shares from; all there are, of stored ones."""
+    if isinstance(task, StoredTask):
+        return task.evaluation("test", task.length, ENOUGH)
+    return draw(task, ENOUGH, split="test")
+
+
 def tensors(batch: Batch) -> list[torch.Tensor]:
     found = (batch.inputs, batch.targets, batch.mask, batch.lag, batch.recall)
     return [value for value in found if value is not None]
@@ -68,9 +75,15 @@ def test_shapes_types_and_masks_at_every_length(make, name, arguments):
     task = make(name, **arguments)
     for length in task.lengths():
         batch, steps = draw(task, 5, length=length), task.steps(length)
-        assert batch.inputs.shape == (5, steps, task.input_size)
-        assert batch.inputs.dtype == torch.float32
-        assert batch.inputs.isfinite().all()
+        if task.tokens:
+            assert batch.inputs.shape == (5, steps)
+            assert batch.inputs.dtype == torch.int64
+            assert batch.inputs.min() >= 0
+            assert batch.inputs.max() < task.input_size
+        else:
+            assert batch.inputs.shape == (5, steps, task.input_size)
+            assert batch.inputs.dtype == torch.float32
+            assert batch.inputs.isfinite().all()
         assert batch.mask.shape == (5, steps)
         assert batch.mask.dtype == torch.bool
         assert batch.targets.shape == ((5,) if task.readout == "last" else (5, steps))
@@ -79,8 +92,33 @@ def test_shapes_types_and_masks_at_every_length(make, name, arguments):
             assert batch.targets.min() >= 0
             assert batch.targets.max() < task.output_size
         if task.readout == "last":
-            assert batch.mask[:, -1].all()
-            assert not batch.mask[:, :-1].any()
+            assert (batch.mask.sum(1) == 1).all()
+            assert task.variable_length or batch.mask[:, -1].all()
+        ends = batch.lengths()
+        assert ends.min() >= 1
+        after = torch.arange(steps) >= ends.unsqueeze(1)
+        assert not batch.mask[after].any()
+        assert not batch.inputs[after].any()
+        if task.readout == "every":
+            assert batch.mask[~after].all()
+        if task.readout == "decoded":
+            assert (batch.targets.gather(1, batch.mask.sum(1, keepdim=True) - 1) == END).all()
+            assert not batch.targets[~batch.mask].any()
+
+
+@every_variant
+def test_buckets_hold_every_training_sequence_once_and_whole(make, name, arguments):
+    task = make(name, **arguments)
+    buckets = task.buckets()
+    assert bool(buckets) == task.variable_length
+    if isinstance(task, StoredTask) and task.variable_length:
+        assert torch.cat([rows for _, rows in buckets]).sort().values.equal(torch.arange(task.size("train")))
+        assert [steps for steps, _ in buckets] == sorted({steps for steps, _ in buckets})
+        for steps, rows in buckets:
+            whole, cut = (task.examples("train", rows[:50], length) for length in (task.length, steps))
+            assert steps <= task.length
+            assert whole.lengths().equal(cut.lengths())
+            assert whole.trimmed().inputs.equal(cut.trimmed().inputs)
 
 
 @every_variant
@@ -125,16 +163,19 @@ def test_lengths_reach_from_the_shortest_to_twice_the_trained_one(make, name, ar
     assert task.length in lengths
     assert lengths == sorted(set(lengths))
     assert len(lengths) <= 13
-    assert lengths[0] == task.shortest
+    assert lengths[0] == task.shortest or lengths == [task.length]
     assert lengths[-1] in (task.length, 2 * task.length)
-    assert not task.valid(task.shortest - 1)
+    assert task.variable_length or not task.valid(task.shortest - 1)
 
 
 @every_variant
 def test_floor_is_the_loss_of_a_predictor_that_knows_only_the_position(make, name, arguments):
     task = make(name, **arguments)
-    batch = draw(task, ENOUGH, split="test")
-    targets = batch.targets if task.readout == "every" else batch.targets.unsqueeze(1)
+    batch = many(task)
+    if task.readout == "last":
+        targets = batch.targets.unsqueeze(1)
+    else:  # of real text the floor knows no positions, only how often a class comes
+        targets = batch.targets[batch.mask].unsqueeze(1) if task.tokens else batch.targets
     spreads = [target.var().item() if task.kind == "regression" else _entropy(target) for target in targets.T]
     assert task.floor(task.length) == pytest.approx(sum(spreads) / len(spreads), rel=0.03)
 
@@ -147,12 +188,13 @@ def _entropy(labels: torch.Tensor) -> float:
 @every_variant
 def test_chance_is_the_best_constant_answer(make, name, arguments):
     task = make(name, **arguments)
-    batch = draw(task, ENOUGH, split="test")
+    batch = many(task)
     if task.kind == "regression":
         constants = torch.linspace(-0.5, 2.5, 301)
         shares = ((batch.targets - constants.unsqueeze(1)).abs() < 0.04).double().mean(1)
     else:
-        asked = batch.targets if batch.recall is None else batch.targets[batch.recall]
+        counted = batch.mask if batch.recall is None else batch.recall
+        asked = batch.targets if task.readout == "last" else batch.targets[counted]
         shares = asked.bincount() / len(asked)
     assert task.chance == pytest.approx(shares.max().item(), abs=0.012)
 
@@ -194,5 +236,5 @@ def test_symbols_are_one_hot(make, name):
 def test_synthetic_tasks_offer_a_fixed_training_set():
     for name in registry.names("task"):
         signature = registry.signature("task", name)
-        stored = {"HUB_ID", "CONTENT"} & signature.constants.keys()
+        stored = {"HUB_ID", "HUB_IDS", "CONTENT"} & signature.constants.keys()
         assert ("train_size" in signature.parameters) == (not stored)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goldfish.tasks.base import Batch, only_last
 from goldfish.tasks.temporal_order import TemporalOrder
 
 PLACEMENTS = ["pascanu2013", "hochreiter1997"]
@@ -63,3 +64,15 @@ def test_every_order_is_a_class_of_its_own(seeded, symbols, floor):
 def test_channels():
     assert TemporalOrder().input_size == 6
     assert TemporalOrder(placement="hochreiter1997").input_size == 8
+
+
+@pytest.mark.parametrize(("symbols", "expected"), [(2, 1 / 2), (3, 3 / 6)])
+def test_the_pair_is_scored_without_what_counts_tell(symbols: int, expected: float):
+    task = TemporalOrder(length=20, symbols=symbols)
+    targets = torch.arange(2**symbols)
+    batch = Batch(torch.zeros(len(targets), 20, 6), targets, only_last(len(targets), 20))
+    predictions = targets.clone()
+    predictions[[0, -1]] = 1  # of AA and BB alone, which do not count
+    assert task.scores(predictions, batch) == {"pair_accuracy": 1.0}
+    half = torch.where(targets % 2 == 1, targets, 0)
+    assert task.scores(half, batch) == {"pair_accuracy": expected}

@@ -40,14 +40,15 @@ def compare(found: list[Any], expected: list[Any]) -> None:
     assert [essence(outcome) for outcome in found] == [essence(outcome) for outcome in expected]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("engine", ["cpu", "stepwise", "eager"])
 @pytest.mark.parametrize("cell", registry.names("cell"))
 def test_broken_off_at_every_step(
-    small: Callable[..., Config], tmp_path: Path, cell: str, engine: str, data: str
+    small: Callable[..., Config], tmp_path: Path, cell: str, engine: str, data: str, dropout: float
 ) -> None:
     """Each attempt makes one step; at a validation and in the last evaluation, too, it is broken off."""
-    configs = pack(small, cell, engine=engine, task=DATA[data])
+    configs = pack(small, cell, engine=engine, task=DATA[data], model={"dropout": dropout})
     settings = Checkpointing(tmp_path, names(configs))
     interrupt(configs, settings, 0)
     assert interrupt(configs, settings, 1) == [3]
@@ -82,7 +83,7 @@ def test_other_optimisers(small: Callable[..., Config], tmp_path: Path, name: st
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_in_another_pack(small: Callable[..., Config], tmp_path: Path, chosen: list[int], step: int) -> None:
     """Some of the runs alone, in another order, broken off once more."""
-    configs = pack(small, "lstm")
+    configs = pack(small, "lstm", model={"dropout": 0.4})
     interrupt(configs, Checkpointing(tmp_path, names(configs)), step)
     some = [configs[index] for index in chosen]
     settings = Checkpointing(tmp_path, names(some))

@@ -21,6 +21,7 @@ class Cell(ABC):
 
     gates: ClassVar[tuple[str, ...]] = ("h",)
     states: ClassVar[tuple[str, ...]] = ("h",)
+    hold: ClassVar[dict[str, float]] = {}  # added to the pre-activations of gates, keeps all states but h as they are
     nonlinearity: str = "tanh"
 
     def __init__(self, *, hidden_size: int, num_layers: int) -> None:

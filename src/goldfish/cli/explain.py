@@ -184,7 +184,7 @@ def _today(attempt: Attempt) -> list[str]:
 def configuration(settings: Mapping[str, str]) -> Config:
     """The resolved configuration of a run, from flat texts. Raises ConfigError where today's code refuses it."""
     nested: dict[str, Any] = {}
-    for key, value in names.typed(settings).items():
+    for key, value in (names.typed(settings) | names.choices(settings)).items():
         group, _, inner = key.partition(".")
         if inner or group in CHOICES:
             nested.setdefault(group, {})[inner or "name"] = value
@@ -198,7 +198,7 @@ def _changes(attempt: Attempt) -> list[str]:
     from goldfish.sweep import source
 
     commit = attempt.tags.get("goldfish.commit", "")
-    chosen = {group: {"name": attempt.settings.get(group, "")} for group in CHOICES}
+    chosen = {group: {"name": name} for group, name in names.choices(attempt.settings).items()}
     try:
         files = source.files(chosen)
     except ConfigError as error:

@@ -80,7 +80,7 @@ class Ledger:
     def stale(self, attempt: Attempt) -> bool:
         """True when the code that made it has changed since, or is no longer there."""
         settings = attempt.settings
-        chosen = tuple(settings.get(group, "") for group in CHOICES)
+        chosen = tuple(names.choices(settings).values())
         if chosen not in self._sources:
             self._sources[chosen] = _source(chosen)
         return attempt.tags.get(names.SOURCE_HASH) != self._sources[chosen]

@@ -1,1 +1,1 @@
-"""Models over the recurrent network."""
+"""Models: recurrent networks, and what they are compared with."""

@@ -99,6 +99,27 @@ def by_lag(log2_norm: Tensor, mask: Tensor) -> Tensor:
     return found.masked_fill(steps < 0, torch.nan)
 
 
+def norms_by_lag(source: Tensor, target: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
+    """Order an encoder-decoder's norms by lag from the last target word: back to the first, then through the source.
+
+    Args:
+        source: the encoder's norms, (…, B, S).
+        target: the decoder's norms, (…, B, T).
+        source_mask: (B, S), True at the words.
+        target_mask: (B, T).
+
+    Returns:
+        (…, B, K), NaN beyond the start of the source.
+    """
+    spoken, read = last_step(target_mask).unsqueeze(-1), last_step(source_mask).unsqueeze(-1)
+    lags = torch.arange(int((spoken + read).max()) + 2, device=target.device)
+    in_target, in_source = spoken - lags, read - (lags - spoken - 1)
+    joined = torch.cat([target, source], dim=-1)
+    index = torch.where(in_target >= 0, in_target, target.shape[-1] + in_source.clamp(min=0))
+    found = joined.gather(-1, index.expand(*joined.shape[:-1], -1))
+    return found.masked_fill((in_target < 0) & (in_source < 0), torch.nan)
+
+
 def decay(log2_norms: Tensor) -> Decay | None:
     """Summarise one run's norms by lag, (B, K); None when no sample has a finite final gradient."""
     norms = log2_norms.detach().cpu()

@@ -7,7 +7,7 @@ base:                     # every run: key → value, list, or text in Hydra's s
 grids:                    # the union of these, each crossed with base; a grid's key replaces that of base
   gated: {cell: "lstm,gru", init: "pytorch,chrono"}
 scales:                   # each overrides base and grids; a grid is named as a whole or by a pattern, such as "*"
-  smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}
+  smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}  # a grid that is false is left out
   cpu: {}
 solved: {val/loss: "< 0.04"}   # optional: when a run counts as solved, where the paper has another rule than the task
 select:                   # optional: trials come first, and choose on validation what reported runs are trained with
@@ -178,19 +178,24 @@ def _criterion(path: Path, value: Any) -> dict[str, str]:
     return found
 
 
-def _grids(path: Path, where: str, value: Any) -> dict[str, Keys]:
-    return {name: _keys(path, f"{where}.{name}", grid) for name, grid in _mapping(path, where, value).items()}
+def _grids(path: Path, where: str, value: Any) -> dict[str, Keys | None]:
+    """The grids by name, None for one that is left out."""
+    grids = _mapping(path, where, value)
+    return {name: None if grid is False else _keys(path, f"{where}.{name}", grid) for name, grid in grids.items()}
 
 
 def _changed(
-    path: Path, where: str, grids: Mapping[str, Keys], changes: Mapping[str, Keys], *, add: bool = True
+    path: Path, where: str, grids: Mapping[str, Keys], changes: Mapping[str, Keys | None], *, add: bool = True
 ) -> dict[str, Keys]:
     """The grids with the changes at `where`, in the order of the file; a new name adds a grid, if it may."""
     merged = {name: dict(grid) for name, grid in grids.items()}
     for name, change in changes.items():
         matching = fnmatch.filter(grids, name)
-        if not matching and (not add or any(mark in name for mark in "*?[")):
+        if not matching and (not add or change is None or any(mark in name for mark in "*?[")):
             raise ConfigError(f"{path}: {where}.{name}: matches no grid; {nearest(name, grids)}")
         for grid in matching or [name]:
-            merged[grid] = merged.get(grid, {}) | change
+            if change is None:
+                merged.pop(grid, None)
+            else:
+                merged[grid] = merged.get(grid, {}) | change
     return merged

@@ -10,7 +10,7 @@ import json
 from functools import cache
 from typing import Any
 
-from goldfish.config import Config
+from goldfish.config import Config, resolve
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
 
@@ -26,11 +26,14 @@ def fingerprint(config: Config) -> str:
 
 def identity(config: Config) -> dict[str, Any]:
     """The part of a configuration that the fingerprint covers; real data by its content, not by its folder."""
-    task, content = dict(config["task"]), _content(config["task"]["name"], config["task"].get("data"))
+    task = dict(config["task"])
+    content = _content(task["name"], task.get("data"), task.get("dataset"))
     if content is not None:
         task = {key: value for key, value in task.items() if key != "data"} | {"content": content}
     trainer = {key: value for key, value in config["trainer"].items() if key != "accelerator"}
     rest = {key: value for key, value in config.items() if key != "tracking"}
+    if rest.get("model") == _default_model():
+        del rest["model"]  # runs were recorded before there was anything to choose
     return rest | {"task": task, "trainer": trainer, "format": FORMAT}
 
 
@@ -40,8 +43,14 @@ def canonical(value: Any) -> str:
 
 
 @cache
-def _content(task: str, data: Any) -> str | None:
-    """The content hash of a task's real data, given its name and argument `data`; None for synthetic data."""
+def _default_model() -> dict[str, Any]:
+    model: dict[str, Any] = resolve({})["model"]
+    return model
+
+
+@cache
+def _content(task: str, data: Any, dataset: Any) -> str | None:
+    """The content hash of a task's real data, given its name and arguments; None for synthetic data."""
     from goldfish.data import content_hash
 
-    return content_hash({"name": task, "data": data})
+    return content_hash({"name": task, "data": data, "dataset": dataset})

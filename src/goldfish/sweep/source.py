@@ -16,8 +16,8 @@ from goldfish import registry
 from goldfish.config import Config
 
 PACKAGE = Path(registry.__file__).parent
-SHARED = ("engines", "models", "probes", "training")  # folders that every run goes through
-CHOSEN = ("cell", "init", "task", "optimizer")
+SHARED = ("engines", "probes", "training")  # folders that every run goes through
+CHOSEN = ("model", "cell", "init", "task", "optimizer")
 DESCRIBING = {"errors", "bounds", "signatures", "registry", "config", "settings"}  # what is chosen, not what is done
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PAD, UNKNOWN, BEGIN, END = range(4)  # what stands first in every vocabulary; a sequence of words is filled up with PAD
 EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable
 
 
@@ -23,10 +24,11 @@ class Batch:
     """Sequences and what is asked about them.
 
     Attributes:
-        inputs: (…, n, T, D), float.
+        inputs: (…, n, T, D), float; or words, (…, n, T), int64, with PAD after each sequence's end.
         targets: what the loss compares with. A task that reads the last step: (…, n) classes or (…, n) values.
-            One that reads every step: (…, n, T).
-        mask: (…, n, T), bool: the steps that the loss counts. For a task that reads the last step, that step alone.
+            One that reads every step: (…, n, T). One that is decoded: words, (…, n, T), END and then PAD at the end.
+        mask: (…, n, T), bool: the steps that the loss counts. For a task that reads the last step, that step alone,
+            which is each sequence's own last one.
         lag: (…, n), int64: steps between the input to remember and the last step; None where a task has no lag.
         recall: (…, n, T), bool: of the masked steps, those that accuracy counts; None means all of them.
     """
@@ -54,6 +56,18 @@ class Batch:
         for row in zip(*columns.values(), strict=True):
             yield Batch(**dict(zip(columns, row, strict=True)))
 
+    def lengths(self) -> Tensor:
+        """Steps of each sequence, (…, n): up to its last word or its last masked step."""
+        found = last_step(self.mask) + 1
+        if self.inputs.is_floating_point():
+            return found
+        return torch.maximum(found, last_step(self.inputs != PAD) + 1)
+
+    def trimmed(self) -> Batch:
+        """Without the steps that no sequence has, of a batch without replica axis."""
+        steps = int(self.lengths().max())
+        return self.map(lambda value: value[:, :steps] if value.dim() > 1 else value)
+
     @staticmethod
     def stack(batches: Sequence[Batch]) -> Batch:
         """Stack equal-shaped batches along a new replica axis."""
@@ -68,10 +82,12 @@ class Batch:
 class Task(ABC):
     """A task: keyword-only arguments are its configuration; `length` is one of them."""
 
-    input_size: int  # D
+    input_size: int  # D, or the number of words where the inputs are words
     output_size: int  # classes, or 1 for a value
     kind: ClassVar[Literal["classification", "regression"]] = "classification"
-    readout: ClassVar[Literal["last", "every"]] = "last"  # the steps that are read out
+    readout: ClassVar[Literal["last", "every", "decoded"]] = "last"  # the steps that are read out
+    tokens: ClassVar[bool] = False  # whether the inputs are words
+    variable_length: ClassVar[bool] = False  # whether sequences of a batch may end before it does
     has_lag: ClassVar[bool] = True
     tolerance: ClassVar[float] = 0.04  # regression: a value within it counts as correct (Hochreiter & Schmidhuber 1997)
     shortest: int = 1  # the smallest length that can be sampled
@@ -144,10 +160,32 @@ class Task(ABC):
         return metrics["accuracy"] >= 0.99
 
     def lengths(self) -> list[int]:
-        """About a dozen lengths from the shortest to twice the trained one, the trained one among them."""
+        """About a dozen lengths from the shortest to twice the trained one, the trained one among them.
+
+        The trained one alone, where sequences have lengths of their own.
+        """
+        if self.variable_length:
+            return [self.length]
         low, high = self.shortest, 2 * self.length
         raw = {round(low + (high - low) * k / 11) for k in range(12)} | {self.length}
         return sorted(value for value in raw if self.valid(value))
+
+    def buckets(self) -> list[tuple[int, Tensor]]:
+        """Sequences of like length: (T, rows of the training split), where they have lengths of their own."""
+        return []
+
+    def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
+        """The field's further metrics of one run's answers on a whole split, by name.
+
+        Args:
+            predictions: classes, (n,) or (n, T); decoded words, (n, T').
+            batch: the split.
+        """
+        return {}
+
+    def from_loss(self, loss: float) -> dict[str, float]:
+        """Further metrics that the mean loss of a whole split says, by name."""
+        return {}
 
     def valid(self, length: int) -> bool:
         """True when sequences of this length can be sampled."""

@@ -69,6 +69,12 @@ class TemporalOrder(Task):
             lag=length - 1 - positions[:, 0],
         )
 
+    def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
+        """pair_accuracy: over the sequences with both symbols, whose counts say nothing about the class."""
+        counts = (batch.targets.unsqueeze(-1) >> torch.arange(self.symbols) & 1).sum(-1)
+        mixed = (counts > 0) & (counts < self.symbols)
+        return {"pair_accuracy": float((predictions == batch.targets)[mixed].double().mean())}
+
     def _positions(self, n: int, length: int, generator: torch.Generator) -> Tensor:
         """Where the symbols stand, (n, symbols), ascending."""
         width = length // 10 + self.framed  # Hochreiter's ranges include their end

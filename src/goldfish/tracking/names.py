@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from goldfish import registry
+from goldfish.config import CHOICES, over_cells
+
 if TYPE_CHECKING:
     from goldfish.training.outcome import Outcome
 
@@ -39,6 +42,8 @@ SHORT = {
 LONG = {short: key for key, short in SHORT.items()}
 COUNTS = {"parameters": "run/parameters", "seconds": "run/seconds", "steps": "run/steps", "packed": "run/packed"}
 
+NO_INIT = "none"  # stands where the initialisation would, of a model that has none
+_OF_CELLS = ("cell", "init")
 _SUFFIX = {"after": "", "training": "", "before": "_before", "half": "_half"}
 _LIMIT = 8000  # MLflow cuts a longer tag
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -63,8 +68,24 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    """A configuration as MLflow parameters."""
-    return {SHORT.get(key, key): str(value) for key, value in flatten(config).items()}
+    """A configuration as MLflow parameters; a model that is not made of cells stands where the cell would."""
+    flat = flatten(config)
+    if not _over_cells(flat):
+        flat = {key: value for key, value in flat.items() if key.partition(".")[0] not in _OF_CELLS}
+        flat |= {"cell": flat["model"], "init": NO_INIT}
+    return {SHORT.get(key, key): str(value) for key, value in flat.items()}
+
+
+def choices(settings: Mapping[str, str]) -> dict[str, str]:
+    """What a recorded run chose of every group, given its parameters; "" where they do not say."""
+    given = {group: settings.get(group, "") for group in CHOICES}
+    given["model"] = given["model"] or CHOICES["model"]  # recorded before there was anything to choose
+    known = given["model"] in registry.modules("model")
+    return given if not known or over_cells(given["model"]) else given | {group: CHOICES[group] for group in _OF_CELLS}
+
+
+def _over_cells(flat: Mapping[str, Any]) -> bool:
+    return over_cells(flat.get("model", CHOICES["model"]))
 
 
 def typed(parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -112,8 +133,15 @@ def curve_metrics(index: str) -> dict[str, tuple[str, str]]:
 
 def run_name(config: Mapping[str, Any]) -> str:
     """Such as "lstm·chrono·recall T=80 seed 3"."""
-    kind = "·".join(str(config[group]["name"]) for group in ("cell", "init", "task"))
-    return f"{kind} T={config['task'].get('length', '–')} seed {config['seed']}"
+    cell, init, task = kind(config)
+    kinds = [cell, init, task] if init != NO_INIT else [cell, task]
+    return f"{'·'.join(kinds)} T={config['task'].get('length', '–')} seed {config['seed']}"
+
+
+def kind(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A run's cell, initialisation and task, as its parameters have them."""
+    flat = parameters(config)
+    return flat["cell"], flat["init"], flat["task"]
 
 
 def group(cell: str, init: str, task: str, length: object) -> str:
@@ -126,16 +154,18 @@ def group(cell: str, init: str, task: str, length: object) -> str:
 
 def order(config: Mapping[str, Any]) -> str:
     """A text that sorts runs so that the first of them cover every cell, initialisation and length."""
-    kind = " ".join(str(config[group]["name"]) for group in ("task", "cell", "init"))
-    return f"{config['seed']:06d} {kind} {config['task'].get('length', 0):08d}"
+    cell, init, task = kind(config)
+    return f"{config['seed']:06d} {task} {cell} {init} {config['task'].get('length', 0):08d}"
 
 
 def description(outcome: Outcome) -> str:
     """What a run's page says: one line on what it was, one on what came of it."""
     config, metrics = outcome.config, outcome.metrics
     flat = flatten(config)
+    cell, init, _ = kind(config)
+    made = f"**{cell}**" if init == NO_INIT else f"**{cell}** with initialisation **{init}**"
     what = (
-        f"**{flat['cell']}** with initialisation **{flat['init']}** on **{flat['task']}**, "
+        f"{made} on **{flat['task']}**, "
         f"T = {flat.get('task.length', '–')}, H = {flat.get('cell.hidden_size', '–')}, seed {flat['seed']}."
     )
     lines = [what, _result(outcome)]

@@ -73,7 +73,7 @@ def interrupted_run(
     config: Mapping[str, Any], tags: Mapping[str, str], reason: str, started: float, ended: float
 ) -> NewRun:
     """An attempt that was broken off, KILLED in MLflow: its configuration and why; times are unix times in seconds."""
-    cell, init, task = (config[group]["name"] for group in ("cell", "init", "task"))
+    cell, init, task = names.kind(config)
     return NewRun(
         name=names.run_name(config),
         status="KILLED",
@@ -113,7 +113,7 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Measured]:
 
 def run_tags(outcome: Outcome) -> dict[str, str]:
     """What the run's own configuration and result say: its outcome, group, colour and description."""
-    cell, init, task = (outcome.config[group]["name"] for group in ("cell", "init", "task"))
+    cell, init, task = names.kind(outcome.config)
     said = {names.REASON: outcome.reason[:_TAG], names.ENGINE: outcome.engine}
     return {key: text for key, text in said.items() if text} | {
         names.OUTCOME: outcome.verdict,

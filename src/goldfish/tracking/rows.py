@@ -122,7 +122,7 @@ def _scalars(run: Recorded) -> dict[str, Any]:
 
 
 def _config_order(key: str) -> tuple[int, str]:
-    head = ["cell", "init", "task", "optimizer", "seed", "engine"]
+    head = ["model", "cell", "init", "task", "optimizer", "seed", "engine"]
     return (head.index(key) if key in head else len(head), key)
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from goldfish.config import Config
-from goldfish.tasks.base import Batch, Task
+from goldfish.tasks.base import Batch, StoredTask, Task
 from goldfish.training.random import generator
 
+_PART = 64  # sequences of an evaluation set taken at once, at most
 _BLOCK = 2**21  # numbers drawn at once for each replica: many batches in one call, whatever the pack
 
 
@@ -35,6 +36,8 @@ class TrainingStream:
         self.fixed_size = configs[0]["task"].get("train_size", 0)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.task.variable_length:
+            return self._bucketed()
         return self._fixed() if self.fixed_size else self._online()
 
     def _online(self) -> Iterator[Batch]:
@@ -70,6 +73,38 @@ class TrainingStream:
                 chosen = [order[start : start + size] for order in orders]
                 yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
             epoch, first = epoch + 1, 0
+
+    def _bucketed(self) -> Iterator[Batch]:
+        """Batches of like lengths, epoch by epoch; whole ones only, but for a bucket that has less than one.
+
+        Which bucket a step takes is the same for every run, so that the runs of a pack have one T; what it takes of
+        that bucket is each run's own.
+        """
+        task = self.task
+        assert isinstance(task, StoredTask)
+        buckets = task.buckets()
+        sizes = [min(self.batch_size, len(rows)) for _, rows in buckets]
+        batches = torch.tensor(
+            [index for index, (_, rows) in enumerate(buckets) for _ in range(len(rows) // sizes[index])]
+        )
+        epoch, first = divmod(self.start, len(batches))
+        while True:
+            schedule = batches[torch.randperm(len(batches), generator=generator(0, "buckets", epoch))]
+            orders = [self._orders(buckets, seed, epoch) for seed in self.seeds]
+            used = [0] * len(buckets)
+            for step, bucket in enumerate(schedule.tolist()):
+                start, used[bucket] = used[bucket], used[bucket] + sizes[bucket]
+                if step >= first:
+                    steps, stop = buckets[bucket][0], used[bucket]
+                    drawn = [task.examples("train", order[bucket][start:stop], steps) for order in orders]
+                    yield place(Batch.stack(drawn), self.device, self.dtype)
+            epoch, first = epoch + 1, 0
+
+    @staticmethod
+    def _orders(buckets: Sequence[tuple[int, Tensor]], seed: int, epoch: int) -> list[Tensor]:
+        """The rows of every bucket in a run's order of this epoch."""
+        source = generator(seed, "order", epoch)
+        return [rows[torch.randperm(len(rows), generator=source)] for _, rows in buckets]
 
 
 def _pick(data: Batch, rows: Tensor) -> Batch:
@@ -116,11 +151,20 @@ class PackData(pl.LightningDataModule):
 
     def evaluation(self, split: str, length: int) -> list[Batch]:
         """A fixed evaluation set in parts whose size depends on the run alone, so that its numbers do too."""
-        config = self.configs[0]
-        data = self.task.evaluation(split, length, config["trainer"]["evaluation_size"])
+        data, config = self.ordered(split, length), self.configs[0]
+        if self.task.variable_length:
+            return [place(part.trimmed(), self.on, self.dtype) for part in data.split(_PART)]
         cost = self.task.steps(length) * config["cell"]["hidden_size"]
-        rows = max(1, min(64, 2**19 // cost))
+        rows = max(1, min(_PART, 2**19 // cost))
         return list(place(data, self.on, self.dtype).split(rows))
+
+    def ordered(self, split: str, length: int) -> Batch:
+        """A fixed evaluation set as a whole, on the CPU; the shorter sequences first, where lengths differ."""
+        data = self.task.evaluation(split, length, self.configs[0]["trainer"]["evaluation_size"])
+        if not self.task.variable_length:
+            return data
+        order = data.lengths().argsort(stable=True)
+        return data.map(lambda value: value[order])
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Nothing to do: see `place`."""

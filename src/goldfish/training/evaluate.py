@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
 from goldfish import registry
-from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow
+from goldfish.config import Config
+from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow, norms_by_lag
 from goldfish.probes.recall import accuracy_by_lag, recall_horizon
+from goldfish.tasks.base import PAD, Batch, Task
 from goldfish.training.data import PackData, place
-from goldfish.training.module import PackModule
+from goldfish.training.module import PackModule, answer
 from goldfish.training.outcome import Point
 
 PROBE_SIZE = 64
+_SPLITS = {"validation": "val", "test": "test"}
 _SUFFIX = {"before": "_before", "half": "_half", "after": ""}
+
+
+class Pack(Protocol):
+    """What answers for R runs: a trained pack, or a fitted one."""
+
+    configs: Sequence[Config]
+    task: Task
+
+    def __call__(self, batch: Batch) -> Any:
+        """The outputs for a batch with replica axis."""
+
+    def spread(self, batch: Batch) -> Batch:
+        """The same sequences for every replica."""
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Classes or decoded words for a batch with replica axis."""
 
 
 @dataclass
@@ -47,32 +69,53 @@ class Measurements:
 
 
 def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> list[Measured]:
-    """Gradient flow of every replica on the fixed probe batch of 64 sequences, top layer.
+    """Gradient flow of every replica on the fixed probe batch of 64 sequences, top layer; nothing without a recurrence.
 
     A separate backward pass from each sample's own loss at its last unmasked step, in float64 whatever the run trains
     in: a gradient that has all but vanished keeps no digit of a float32 pass. Rate and horizon are those of the joint
-    state; h and c stand beside it where a cell has more than one state.
+    state; h and c stand beside it where a cell has more than one state. In an encoder-decoder the lag runs from the
+    last target word back to the first, and on through the source.
     """
-    task, recurrent = module.task, module.model.recurrent
+    if not module.recurrents:
+        return [Measured({}, []) for _ in module.configs]
+    task = module.task
     parts: dict[str, list[Tensor]] = {}
     batch = task.evaluation("probe", task.length, PROBE_SIZE)
     placed = place(batch, data.on, torch.float64)
-    rows = max(1, min(PROBE_SIZE, 2**18 // (task.steps(task.length) * recurrent.cell.hidden_size)))
+    rows = max(1, min(PROBE_SIZE, 2**18 // (task.steps(task.length) * module.recurrents[0].cell.hidden_size)))
     for part in placed.split(rows):
-        with torch.enable_grad(), gradient_flow(recurrent) as flow:
-            spread = module.spread(part)
-            weights = {
-                name: value.detach().double().requires_grad_() for name, value in module.model.named_parameters()
-            }
-            outputs = functional_call(module.model, weights, (spread.inputs,))
-            task.last_losses(outputs, spread).sum().backward()
-        for name, norm in flow.log2_norm.items():
-            parts.setdefault(name, []).append(by_lag(norm[:, -1], part.mask))
-    norms = {name: torch.cat(pieces, dim=1) for name, pieces in parts.items()}
+        for name, norm in _norms_by_lag(module, part).items():
+            parts.setdefault(name, []).append(norm)
+    norms = {name: _joined(pieces) for name, pieces in parts.items()}
     return [
         _summarise({name: norm[replica] for name, norm in norms.items()}, phase)
         for replica in range(len(module.configs))
     ]
+
+
+def _norms_by_lag(module: PackModule, part: Batch) -> dict[str, Tensor]:
+    """log2 norms of each state's gradient by lag, (R, B, K), of sequences without replica axis."""
+    task, model, spread = module.task, module.model, module.spread(part)
+    weights = {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
+    decoded = task.readout == "decoded"
+    with torch.enable_grad(), ExitStack() as stack:
+        flow = stack.enter_context(gradient_flow(model.measured))
+        source = stack.enter_context(gradient_flow(model.encoder_measured)) if decoded else None
+        outputs = answer(lambda *given: functional_call(model, weights, given), task, spread)
+        task.last_losses(outputs, spread).sum().backward()
+    if source is None:
+        return {name: by_lag(norm[:, -1], part.mask) for name, norm in flow.log2_norm.items()}
+    words = part.inputs != PAD
+    return {
+        name: norms_by_lag(source.log2_norm[name][:, -1], norm[:, -1], words, part.mask)
+        for name, norm in flow.log2_norm.items()
+    }
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Put sequences together whose longest lags differ: NaN beyond the start."""
+    longest = max(piece.shape[-1] for piece in pieces)
+    return torch.cat([F.pad(piece, (0, longest - piece.shape[-1]), value=torch.nan) for piece in pieces], dim=1)
 
 
 def measure_probes(module: PackModule, data: PackData, phase: str) -> list[Measured]:
@@ -123,7 +166,7 @@ def _add_decay(found: Measured, summary: Decay, end: str, phase: str, name: str,
         found.curves += [Point(quantity, phase, lag, value) for lag, value in enumerate(curve.tolist())]
 
 
-def measure_recall(module: PackModule, data: PackData, between: Callable[[], None]) -> list[Measured]:
+def measure_recall(module: Pack, data: PackData, between: Callable[[], None]) -> list[Measured]:
     """Test accuracy and loss at every length of the task, accuracy by lag, and the recall horizon, of every replica.
 
     Between two lengths, `between` is called: it may raise.
@@ -139,7 +182,8 @@ def measure_recall(module: PackModule, data: PackData, between: Callable[[], Non
             found[replica].curves.append(Point("recall/accuracy_by_length", "after", length, value))
             if length == task.length:
                 found[replica].metrics["test/accuracy"] = value
-                found[replica].metrics["test/loss"] = float(losses[replica].mean())
+                loss = found[replica].metrics["test/loss"] = float(losses[replica].mean())
+                found[replica].metrics |= {f"test/{name}": value for name, value in task.from_loss(loss).items()}
                 if lag is not None:
                     found[replica].metrics["recall/lag"] = float(lag.double().median())
         if lag is not None:
@@ -151,13 +195,46 @@ def measure_recall(module: PackModule, data: PackData, between: Callable[[], Non
     return found
 
 
-def _answers(module: PackModule, data: PackData, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def measure_scores(module: Pack, data: PackData, between: Callable[[], None]) -> list[Measured]:
+    """The task's further metrics, such as F1 or BLEU, of every replica on validation and test set: `test/<name>`.
+
+    Between two parts of a set, `between` is called: it may raise.
+    """
+    task = module.task
+    found = [Measured({}, []) for _ in module.configs]
+    if type(task).scores is Task.scores:
+        return found
+    for split in ("validation", "test"):
+        whole = data.ordered(split, task.length)
+        steps, predicted = whole.mask.shape[-1], []
+        for part in data.evaluation(split, task.length):
+            between()
+            with torch.no_grad():
+                answers = module.predict(module.spread(part)).cpu()
+            predicted.append(F.pad(answers, (0, steps - answers.shape[-1])) if answers.dim() > 2 else answers)
+        for measured, answers in zip(found, torch.cat(predicted, dim=1), strict=True):
+            scores = task.scores(answers, whole)
+            measured.metrics |= {f"{_SPLITS[split]}/{name}": value for name, value in scores.items()}
+    return found
+
+
+def measure_validation(module: Pack, data: PackData) -> list[Measured]:
+    """Accuracy and loss of every replica on the validation set, for a model without a learning curve."""
+    correct, questions, losses, _ = _answers(module, data, module.task.length, "validation")
+    accuracies = [float(row.sum() / questions.sum()) for row in correct]
+    means = [float(row.mean()) for row in losses]
+    return [Measured({"val/accuracy": a, "val/loss": b}, []) for a, b in zip(accuracies, means, strict=True)]
+
+
+def _answers(
+    module: Pack, data: PackData, length: int, split: str = "test"
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Right answers (R, n), questions (n,), losses (R, n) and lags (n,) on the test set of one length."""
     correct, questions, losses, lags = [], [], [], []
     with torch.no_grad():
-        for part in data.evaluation("test", length):
+        for part in data.evaluation(split, length):
             spread = module.spread(part)
-            outputs = module(spread.inputs)
+            outputs = module(spread)
             answers, asked = module.task.correct(outputs, spread)
             correct.append(answers)
             questions.append(asked[0])

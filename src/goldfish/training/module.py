@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import Config, over_cells
 from goldfish.engines import select
-from goldfish.models.many_to_many import ManyToMany
-from goldfish.models.many_to_one import ManyToOne
+from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
 from goldfish.training.metrics import ReplicaMean
@@ -24,18 +24,22 @@ from goldfish.training.packed import PackedWeights
 from goldfish.training.random import generator
 
 
-def build_model(configs: Sequence[Config], task: Task) -> ManyToOne | ManyToMany:
+def build_model(configs: Sequence[Config], task: Task) -> nn.Module:
     """The network of a pack, every replica initialised from its own seed."""
+    chosen = configs[0]["model"]
+    make = registry.load("model", chosen["name"])
     cell = configs[0]["cell"]
-    recurrent = Recurrent(
-        cell["name"], task.input_size, replicas=len(configs), engine=configs[0]["engine"], **_arguments(cell)
-    )
-    model = (ManyToOne if task.readout == "last" else ManyToMany)(recurrent, task.output_size)
+    build = Builder(cell["name"], len(configs), configs[0]["engine"], _arguments(cell))
+    model: nn.Module = make(task, build if over_cells(chosen["name"]) else len(configs), **_arguments(chosen))
     for replica, config in enumerate(configs):
         source = generator(config["seed"], "weights")
         init = registry.load("init", config["init"]["name"])
-        recurrent.initialise(replica, init, source, task.steps(task.length), **_arguments(config["init"]))
-        model.readout.initialise(replica, source)
+        part: Any
+        for part in model.modules():
+            if isinstance(part, Recurrent):
+                part.initialise(replica, init, source, task.steps(task.length), **_arguments(config["init"]))
+            elif hasattr(part, "initialise"):
+                part.initialise(replica, source)
     return model
 
 
@@ -61,7 +65,7 @@ class PackModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.configs, self.task = configs, task
-        self.model = build_model(configs, task).to(device, dtype)
+        self.model: Any = build_model(configs, task).to(device, dtype)
         self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
         self.curves: list[list[Point]] = [[] for _ in configs]
@@ -72,21 +76,36 @@ class PackModule(pl.LightningModule):
         self.steps_done, self.validated = 0, 0  # training steps; those done at the last validation
         self.optimizer = self._build_optimizer()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(R, n, T, D) → the readout's outputs."""
-        outputs: Tensor = self.model(inputs)
+    def forward(self, batch: Batch) -> Tensor:
+        """The readout's outputs: (R, n, O), or (R, n, T, O); of a task that is decoded, given the true words."""
+        outputs: Tensor = answer(self.model, self.task, batch)
         return outputs
 
-    def copied(self) -> ManyToOne | ManyToMany:
+    def predict(self, batch: Batch) -> Tensor:
+        """Classes, (R, n) or (R, n, T); or decoded words, (R, n, T), as many as the true ones at most."""
+        if self.task.readout == "decoded":
+            words: Tensor = self.model.decode(batch.inputs, batch.targets.shape[-1])
+            return words
+        return cast(Tensor, self(batch)).argmax(-1)
+
+    @property
+    def recurrents(self) -> list[Recurrent]:
+        """The recurrent networks in the model."""
+        return [part for part in self.model.modules() if isinstance(part, Recurrent)]
+
+    def copied(self) -> nn.Module:
         """A copy of the network with weights of its own, which a probe may treat as it likes."""
-        buffers = self.model.recurrent._pool
-        return copy.deepcopy(self.model, {id(buffers): {}})  # the engine's buffers are not worth a copy
+        # the engines' buffers are not worth a copy
+        return copy.deepcopy(self.model, {id(recurrent._pool): {} for recurrent in self.recurrents})
 
     @property
     def engine(self) -> str:
-        """The engine that runs the network, such as "cpu"."""
-        recurrent, values = self.model.recurrent, self.weights.values
-        return select.choose(recurrent.engine, recurrent.cell, values.device, values.dtype).__name__.rpartition(".")[2]
+        """The engine that runs the network, such as "cpu"; "torch" where it has no recurrent one."""
+        values = self.weights.values
+        for recurrent in self.recurrents:
+            engine = select.choose(recurrent.engine, recurrent.cell, values.device, values.dtype)
+            return engine.__name__.rpartition(".")[2]
+        return "torch"
 
     def spread(self, batch: Batch) -> Batch:
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
@@ -121,13 +140,27 @@ class PackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the optimiser down the sum over replicas of each one's mean loss."""
-        losses = self.task.losses(self(batch.inputs), batch)
+        with self._noise():
+            outputs = self(batch)
+        losses = self.task.losses(outputs, batch)
         self.weights.backward((losses / losses.shape[-1]).sum())
         self._clip(losses.detach())
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()
         self.steps_done += 1
+
+    @contextmanager
+    def _noise(self) -> Iterator[None]:
+        """Give whatever draws in training random numbers that depend on a run's seed and the step alone."""
+        drawing: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
+        for index, part in enumerate(drawing):
+            part.generators = [generator(config["seed"], f"noise/{index}", self.steps_done) for config in self.configs]
+        try:
+            yield
+        finally:
+            for part in drawing:
+                part.generators = ()
 
     def _clip(self, losses: Tensor) -> None:
         """Clip replica by replica, and take the non-finite out of training; losses (R, B)."""
@@ -151,7 +184,7 @@ class PackModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of every replica on a part of the validation set."""
         spread = self.spread(batch)
-        outputs = self(spread.inputs)
+        outputs = self(spread)
         self.accuracy.update(*self.task.correct(outputs, spread))
         losses = self.task.losses(outputs, spread)
         self.val_loss.update(losses, torch.ones_like(losses))
@@ -175,6 +208,11 @@ class PackModule(pl.LightningModule):
             metrics = {"accuracy": now["val/accuracy"], "loss": now["val/loss"]}
             if self.solved_at[replica] is None and self.task.solved(metrics):
                 self.solved_at[replica] = step
+
+
+def answer(model: Callable[..., Any], task: Task, batch: Batch) -> Any:
+    """What a model says of a batch: an encoder-decoder is given the true words, any other model the mask."""
+    return model(batch.inputs, batch.targets if task.readout == "decoded" else batch.mask)
 
 
 class _Running:

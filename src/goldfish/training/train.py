@@ -20,7 +20,8 @@ from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData
-from goldfish.training.evaluate import Measured, Measurements, measure_recall
+from goldfish.training.evaluate import Measured, Measurements, measure_recall, measure_scores
+from goldfish.training.fitted import fit_pack
 from goldfish.training.keeper import Keeper
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
@@ -81,6 +82,8 @@ def train_pack(
     dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
     with one_thread():
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
+        if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
+            return fit_pack(configs, task, progress)
         module = PackModule(configs, task, dtype, device)
         data = PackData(task, configs, device, dtype)
         measured = Measurements([Measured({}, []) for _ in configs])
@@ -90,10 +93,15 @@ def train_pack(
             progress(module.steps_done * len(configs))
         _fit(module, data, measured, keeper, progress)
         recall = measure_recall(module, data, keeper.look)
+        scores = measure_scores(module, data, keeper.look)
         seconds = (time.time() - started) / len(configs)
         spent = keeper.spent() / len(configs)
-        for row, found in zip(measured.rows, recall, strict=True):
-            row.metrics |= found.metrics | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
+        for row, found, scored in zip(measured.rows, recall, scores, strict=True):
+            row.metrics |= (
+                found.metrics
+                | scored.metrics
+                | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
+            )
             row.curves += found.curves
         return [_outcome(module, replica, row, started, seconds) for replica, row in enumerate(measured.rows)]
 
@@ -198,6 +206,8 @@ def _outcome(module: PackModule, replica: int, measured: Measured, started: floa
     solved_at, diverged = module.solved_at[replica], module.diverged.get(replica)
     verdict: Verdict = "diverged" if diverged else "unsolved" if solved_at is None else "solved"
     metrics = {**module.last[replica], "time_to_solve/censored": float(solved_at is None)}
+    if "val/loss" in metrics:
+        metrics |= {f"val/{name}": value for name, value in module.task.from_loss(metrics["val/loss"]).items()}
     if solved_at is not None:
         metrics["time_to_solve"] = solved_at
     metrics |= measured.metrics

@@ -1,0 +1,157 @@
+"""Networks side by side: a panel for each condition, a row for each network, every seed and the mean with its interval.
+
+A table of the same: mean ± half of the interval, number of parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from goldfish.figures import grid, style
+from goldfish.figures.palette import CELLS, GREY
+from goldfish.figures.statistics import BOOTSTRAP_FROM, mean_interval
+
+ORDER = ("bag_of_words", "tfidf", "feedforward", "rnn", "lstm", "gru", "tcn", "transformer")
+NAMES = {
+    "bag_of_words": "bag of words",
+    "tfidf": "TF-IDF",
+    "tcn": "TCN",
+    "transformer": "Transformer",
+    "rnn": "RNN",
+    "lstm": "LSTM",
+    "gru": "GRU",
+}
+_OTHER = "#404040"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One condition.
+
+    Attributes:
+        title: what it is.
+        runs: its rows of the table of runs; no two of one network and seed.
+        metric: the column that is compared.
+        levels: value → what is written at a dashed line there, such as chance.
+        published: network → value, drawn as a star.
+    """
+
+    title: str
+    runs: pd.DataFrame
+    metric: str = "test/accuracy"
+    levels: Mapping[float, str] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+def networks(panels: Iterable[Panel]) -> list[str]:
+    """The networks of all panels (column `cell`), in the order of the figure."""
+    found = {str(cell) for panel in panels for cell in panel.runs["cell"]}
+    return sorted(found, key=lambda cell: (ORDER.index(cell) if cell in ORDER else len(ORDER), cell))
+
+
+def values(panel: Panel) -> pd.DataFrame:
+    """Columns cell, seed, value: a diverged run at 0, failed and missing ones left out."""
+    rows = panel.runs[~panel.runs["outcome"].isin(grid.HOLES)]
+    value = grid.column(rows, panel.metric).where(rows["outcome"] != "diverged", 0.0)
+    return rows[["cell", "seed"]].assign(value=value).dropna()
+
+
+@style.paper()
+def draw(panels: Sequence[Panel], label: str, *, limits: tuple[float, float] | None = None, columns: int = 4) -> Figure:
+    """Draw the panels, `columns` beside each other; `label` names the axis of the values."""
+    order = networks(panels)
+    rows, across = -(-len(panels) // columns), min(columns, len(panels))
+    figure, axes = style.panels(
+        rows, across, height=0.16 * len(order) + 0.15, left=0.85, bottom=0.4, gap=(0.18, 0.45), note=note(panels)
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        found = values(panel)
+        for level, text in panel.levels.items():
+            ax.axvline(level, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
+            ax.annotate(text, (level, 1), (1, -1), xycoords=("data", "axes fraction"), textcoords="offset points",
+                        size=5, color=GREY, va="top", rotation=90)  # fmt: skip
+        for place, network in enumerate(order):
+            own = found.loc[found["cell"] == network, "value"]
+            colour = CELLS.get(network, _OTHER)
+            ax.plot(own, [place] * len(own), "o", markersize=2.2, markerfacecolor="none", markeredgecolor=colour,
+                    markeredgewidth=0.4, alpha=0.6, clip_on=False)  # fmt: skip
+            if len(own):
+                interval = mean_interval(own)
+                if interval.known:
+                    ax.plot([interval.low, interval.high], [place, place], color=colour, linewidth=0.8)
+                ax.plot([interval.estimate], [place], "D", color=colour, markersize=3, clip_on=False, zorder=4)
+            if network in panel.published:
+                ax.plot([panel.published[network]], [place], "*", color="black", markersize=5, zorder=5)
+        ax.set_title(panel.title)
+        style.ticks(ax.yaxis, [float(place) for place in range(len(order))])
+        ax.set_yticklabels([NAMES.get(network, network) for network in order])
+        ax.set_ylim(len(order) - 0.4, -0.6)
+        if limits:
+            ax.set_xlim(*limits)
+    for row in axes:
+        for ax in row[1:]:
+            ax.tick_params(labelleft=False)
+    for index, ax in enumerate(axes.flat[: len(panels)]):
+        if index + across >= len(panels):
+            ax.set_xlabel(label)
+    return figure
+
+
+def note(panels: Sequence[Panel]) -> str:
+    """How the figure is read, and what of each panel's runs there is."""
+    seeds = max(panel.runs["seed"].nunique() for panel in panels)
+    method = "t-interval" if seeds < BOOTSTRAP_FROM else "bootstrap interval"
+    counted = [_counted(panel) for panel in panels]
+    lacking = "; ".join(text for text in counted if text) or "none diverged, failed or missing"
+    stars = " Stars: published values." if any(panel.published for panel in panels) else ""
+    return f"Diamond: mean over up to {seeds} seeds; bar: its 95 % {method}; circles: every seed.{stars} {lacking}."
+
+
+def _counted(panel: Panel) -> str:
+    outcomes = panel.runs["outcome"].value_counts()
+    found = [f"{outcomes[name]} {name}" for name in ("diverged", *grid.HOLES) if outcomes.get(name)]
+    return f"{panel.title}: {', '.join(found)}" if found else ""
+
+
+def markdown(panels: Sequence[Panel], digits: int = 3) -> str:
+    """A row for each network, a column for each panel: mean ± half of its interval; parameters in the first panel."""
+    head = ["network", "parameters", *(panel.title for panel in panels)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for network in networks(panels):
+        cells = [_written(values(panel), network, digits) for panel in panels]
+        lines.append(f"| {' | '.join([NAMES.get(network, network), _parameters(panels, network), *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def text(panels: Sequence[Panel], digits: int = 3) -> str:
+    """The same, aligned for a terminal."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown(panels, digits).splitlines()]
+    kept = [row for row in rows if set("".join(row)) != {"-"}]
+    widths = [max(len(row[index]) for row in kept) for index in range(len(kept[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in kept
+    )
+
+
+def _written(found: pd.DataFrame, network: str, digits: int) -> str:
+    own = found.loc[found["cell"] == network, "value"]
+    if own.empty:
+        return "–"
+    interval = mean_interval(own)
+    half = f" ± {(interval.high - interval.low) / 2:.{digits}f}" if interval.known else ""
+    return f"{interval.estimate:.{digits}f}{half} (n={len(own)})"
+
+
+def _parameters(panels: Sequence[Panel], network: str) -> str:
+    """The numbers of parameters over all panels: one, or from the least to the most."""
+    found = pd.concat([panel.runs.loc[panel.runs["cell"] == network, "parameters"] for panel in panels]).dropna()
+    if found.empty:
+        return "–"
+    low, high = int(found.min()), int(found.max())
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"

@@ -1,0 +1,1 @@
+"""Metrics of the field that no library in use here has."""

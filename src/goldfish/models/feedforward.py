@@ -1,0 +1,55 @@
+"""A feedforward network on a window of fixed size: all that is older, it has never seen (Bengio et al. 2003)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from goldfish.bounds import at_least, between
+from goldfish.models.parts.reading import Reading, shifted, width
+from goldfish.models.parts.replicated import Replicated
+from goldfish.tasks.base import Task
+
+
+class Feedforward(Reading):
+    """y_t = V tanh(W [x_t, x_{t-1}, …, x_{t-w+1}] + b) + c, zeros before the first step; words embedded first.
+
+    Args:
+        task: any that is not decoded.
+        replicas: R.
+        window: w, steps that are seen.
+        hidden_size: H.
+        embedding_size: of words.
+        dropout: its probability, on embedded words and before the readout.
+
+    Raises:
+        ConfigError: for a task that is decoded.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        replicas: int,
+        *,
+        window: Annotated[int, at_least(1)] = 10,
+        hidden_size: Annotated[int, at_least(1)] = 64,
+        embedding_size: Annotated[int, at_least(1)] = 64,
+        dropout: Annotated[float, between(0, 0.95)] = 0.0,
+    ) -> None:
+        size = width(task, embedding_size)
+        network = Replicated(lambda: _Window(size, window, hidden_size), replicas)
+        super().__init__(task, network, embedding_size, hidden_size, dropout)
+
+
+class _Window(nn.Module):
+    def __init__(self, input_size: int, window: int, hidden_size: int) -> None:
+        super().__init__()
+        self.window, self.hidden = window, nn.Linear(window * input_size, hidden_size)
+
+    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, H)."""
+        given = (x * inside.unsqueeze(-1)).transpose(1, 2)
+        seen = torch.cat([shifted(given, age) for age in range(self.window)], dim=1)
+        return torch.tanh(self.hidden(seen.transpose(1, 2)))

@@ -1,0 +1,189 @@
+"""Words and their numbers: vocabularies made from a training split, encoded texts, and a cache of both.
+
+Numbers 0 … 3 are PAD, UNKNOWN, BEGIN and END in every vocabulary (goldfish.tasks.base). Splitting, counting and merging
+is done by the library `tokenizers`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = ["[PAD]", "[UNKNOWN]", "[BEGIN]", "[END]"]
+FORMAT = 1  # of what is cached: a new one makes every cached text anew
+BUCKETS = 12  # lengths that training batches have, at most
+Kind = Literal["words", "tokens", "bpe"]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of whole numbers of any length, stored one after another.
+
+    Attributes:
+        values: (sum of lengths,) int64.
+        starts: (n + 1,) int64: sequence i is values[starts[i]:starts[i + 1]].
+    """
+
+    values: Tensor
+    starts: Tensor
+
+    @staticmethod
+    def of(sequences: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
+        """Put sequences one after another."""
+        rows = [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
+        starts = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        return Ragged(torch.from_numpy(values), torch.from_numpy(starts))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.values[self.starts[index] : self.starts[index + 1]]
+
+    @property
+    def lengths(self) -> Tensor:
+        """(n,)."""
+        return self.starts.diff()
+
+    def take(self, rows: Tensor) -> Ragged:
+        """Some of the sequences, in the given order."""
+        return Ragged.of([self[row].numpy() for row in rows.tolist()])
+
+    def padded(self, rows: Tensor, steps: int, *, last: bool = False) -> Tensor:
+        """The first (or last) `steps` numbers of some sequences, zeros after them: (len(rows), steps)."""
+        lengths = self.lengths[rows]
+        starts = self.starts[rows] + ((lengths - steps).clamp(min=0) if last else 0)
+        offsets = torch.arange(steps)
+        inside = offsets < lengths.unsqueeze(1)
+        index = torch.where(inside, starts.unsqueeze(1) + offsets, 0)
+        return torch.where(inside, self.values[index], 0) if len(self.values) else torch.zeros(len(rows), steps).long()
+
+
+def buckets(lengths: Tensor, longest: int) -> list[tuple[int, Tensor]]:
+    """Group sequences by length, up to a dozen groups of about equal size: (T, rows), T ascending.
+
+    T is the group's greatest length, but `longest` at most: what is longer is cut.
+    """
+    cut = lengths.clamp(min=1, max=longest)
+    shares = torch.arange(1, BUCKETS + 1, dtype=torch.float64) / BUCKETS
+    edges = torch.quantile(cut.double(), shares, interpolation="higher").long().unique()
+    group = torch.bucketize(cut, edges)
+    return [(int(edge), (group == index).nonzero().squeeze(1)) for index, edge in enumerate(edges)]
+
+
+def train(texts: Iterable[Any], kind: Kind, *, size: int, min_count: int = 1) -> Tokenizer:
+    """Make a vocabulary from the texts of a training split.
+
+    Args:
+        texts: texts; for kind "tokens" sequences of words.
+        kind: words: lower-cased words and marks. tokens: words as they are given, lower-cased. bpe: pieces of words
+            (Sennrich et al. 2016) with case; decoding gives the text again.
+        size: entries at most, the four special ones included.
+        min_count: how often a word (or a pair of pieces) must come.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    options: dict[str, Any] = {
+        "vocab_size": size,
+        "min_frequency": min_count,
+        "special_tokens": SPECIAL,
+        "show_progress": False,
+    }
+    unknown = SPECIAL[1]
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=unknown))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        trainer: Any = trainers.BpeTrainer(**options)
+    else:
+        tokenizer = Tokenizer(models.WordLevel(unk_token=unknown))
+        lower: Any = normalizers.Lowercase()
+        if kind == "words":
+            breaks = normalizers.Replace("<br />", " ")  # line breaks of reviews that were web pages
+            lower = normalizers.Sequence([breaks, lower])
+            tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.normalizer = lower
+        trainer = trainers.WordLevelTrainer(**options)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
+    """Texts as numbers."""
+    if kind == "tokens":
+        vocabulary = tokenizer.get_vocab()
+        unknown = vocabulary[SPECIAL[1]]
+        return Ragged.of([[vocabulary.get(word.lower(), unknown) for word in words] for words in texts])
+    return Ragged.of([encoding.ids for encoding in tokenizer.encode_batch(list(texts))])
+
+
+def cache_folder() -> Path:
+    """Where encoded texts are kept: $GOLDFISH_CACHE_DIR or the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("GOLDFISH_CACHE_DIR") or Path(home) / "goldfish") / "text"
+
+
+def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
+    """What `build` makes, kept in a file whose name is the fingerprint of the settings.
+
+    The settings name everything that it depends on: the data's content hash, and how they are encoded. The library's
+    version is added. A file that is damaged is made again; where none can be written, nothing is kept.
+    """
+    import tokenizers
+
+    named = json.dumps({**settings, "format": FORMAT, "tokenizers": tokenizers.__version__}, sort_keys=True)
+    path = cache_folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return {name: found[name] for name in found.files}
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
+            logging.getLogger(__name__).warning("%s is damaged and made again", path)
+    made = build()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **made)
+        temporary.replace(path)
+    except OSError as error:
+        logging.getLogger(__name__).info("encoded texts are not kept: %s", error)
+    return made
+
+
+def packed(tokenizer: Tokenizer) -> np.ndarray:
+    """A tokenizer as an array that a cache can hold."""
+    return np.frombuffer(tokenizer.to_str().encode(), dtype=np.uint8)
+
+
+def unpacked(array: np.ndarray) -> Tokenizer:
+    """The inverse of `packed`."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(array.tobytes().decode())
+
+
+def ragged_arrays(name: str, sequences: Ragged) -> Arrays:
+    """Sequences as arrays that a cache can hold."""
+    return {f"{name}.values": sequences.values.numpy().astype(np.int32), f"{name}.starts": sequences.starts.numpy()}
+
+
+def ragged_from(arrays: Arrays, name: str) -> Ragged:
+    """The inverse of `ragged_arrays`."""
+    values, starts = (torch.from_numpy(arrays[f"{name}.{part}"].astype(np.int64)) for part in ("values", "starts"))
+    return Ragged(values, starts)
