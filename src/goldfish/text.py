@@ -150,7 +150,7 @@ def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     path = cache_folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 return {name: found[name] for name in found.files}
         except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
             logging.getLogger(__name__).warning("%s is damaged and made again", path)

@@ -108,7 +108,7 @@ def note(panels: Sequence[Panel]) -> str:
     seeds = max(panel.runs["seed"].nunique() for panel in panels)
     method = "t-interval" if seeds < BOOTSTRAP_FROM else "bootstrap interval"
     counted = [_counted(panel) for panel in panels]
-    lacking = "; ".join(text for text in counted if text) or "none diverged, failed or missing"
+    lacking = "; ".join(text for text in counted if text) or "None diverged, failed or missing"
     stars = " Stars: published values." if any(panel.published for panel in panels) else ""
     return f"Diamond: mean over up to {seeds} seeds; bar: its 95 % {method}; circles: every seed.{stars} {lacking}."
 

@@ -1,0 +1,75 @@
+"""Figure and tables of three cells in three architectures; all read from the table of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from goldfish.figures import compare, style
+from goldfish.figures.compare import Panel
+
+PERCENT = ("test/bleu", "test/chrf")  # of 100
+# task, dataset → what is told of it, the first in the figure
+METRICS = {
+    ("series", "japanese_vowels"): ("test/accuracy",),
+    ("digits", ""): ("test/accuracy",),
+    ("sentiment", ""): ("test/accuracy", "test/macro_f1"),
+    ("tagging", "ud_english_ewt"): ("test/accuracy", "test/macro_f1"),
+    ("tagging", "snips_slots"): ("test/entity_f1", "test/accuracy"),
+    ("tagging", "wnut_17"): ("test/entity_f1", "test/accuracy"),
+    ("characters", ""): ("test/bits_per_character", "test/accuracy"),
+    ("translation", ""): ("test/bleu", "test/chrf", "test/exact"),
+}
+
+
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
+    """Draw the figure into `out`, as PDF and PNG, and write the table; returns the files written."""
+    written = out / "table.md"
+    blocks = [f"**{title}**\n\n{compare.markdown(panels)}" for title, panels in _blocks(runs).items()]
+    written.write_text("`goldfish reproduce architectures`\n\n" + "\n".join(blocks), encoding="utf-8")
+    first = [panels[0] for panels in _blocks(runs).values()]
+    panels = [
+        Panel(f"{_what(panel)}: {_short(panel.metric)}", panel.runs, panel.metric, panel.levels) for panel in first
+    ]
+    return [written, *style.save(compare.draw(panels, "on the test split", columns=3), out / "figure1_architectures")]
+
+
+def table(runs: pd.DataFrame) -> str:
+    """The tables that the experiment ends with."""
+    return "\n\n".join(f"{title}\n{compare.text(panels)}" for title, panels in _blocks(runs).items())
+
+
+def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:
+    """A block for each dataset, a panel for each of its metrics, and for what decided on validation."""
+    found = {}
+    for (task, dataset), metrics in METRICS.items():
+        rows = runs[runs["task"] == task]
+        if dataset and "task.dataset" in rows:
+            rows = rows[rows["task.dataset"] == dataset]
+        if rows.empty:
+            continue
+        levels = {float(rows["recall/chance"].dropna().iloc[0]): "chance"} if "accuracy" in metrics[0] else {}
+        panels = [Panel(_short(metric), rows, metric, levels) for metric in metrics]
+        panels += [Panel("validation " + _short(metrics[0]), rows, metrics[0].replace("test/", "val/"))]
+        panels += [Panel("seconds a run", rows, "train/seconds")]
+        found[_title(rows)] = panels
+    return found
+
+
+def _title(rows: pd.DataFrame) -> str:
+    architecture = {"tagging": "many-to-many", "characters": "many-to-many", "translation": "encoder-decoder"}
+    return f"{architecture.get(rows['task'].iloc[0], 'many-to-one')}: {_name(rows)}"
+
+
+def _what(panel: Panel) -> str:
+    return _name(panel.runs)
+
+
+def _name(rows: pd.DataFrame) -> str:
+    dataset = str(rows["task.dataset"].iloc[0]) if "task.dataset" in rows else ""
+    return dataset if dataset not in ("", "nan", "None") else str(rows["task"].iloc[0])
+
+
+def _short(metric: str) -> str:
+    return metric.partition("/")[2].replace("_", " ")
