@@ -158,8 +158,8 @@ def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **made)
+        with temporary.open("wb") as written:
+            np.savez(written, allow_pickle=False, **made)
         temporary.replace(path)
     except OSError as error:
         logging.getLogger(__name__).info("encoded texts are not kept: %s", error)

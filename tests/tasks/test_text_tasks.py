@@ -207,7 +207,7 @@ def test_numbers_in_words_read_back(number: int) -> None:
 def test_numerals_by_hand_and_disjoint() -> None:
     assert in_words(407) == ["four", "hundred", "seven"]
     task = Translation(dataset="numerals")
-    seen = set()
+    seen: set[tuple[int, ...]] = set()
     for split in SPLITS:
         rows = {tuple(row) for row in task.examples(split, torch.arange(task.size(split)), 24).inputs.tolist()}
         assert len(rows) == task.size(split)

@@ -36,7 +36,7 @@ class Panel:
         title: what it is.
         runs: its rows of the table of runs; no two of one network and seed.
         metric: the column that is compared.
-        levels: value → what is written at a dashed line there, such as chance.
+        levels: value → what a dashed line there means, such as chance.
         published: network → value, drawn as a star.
     """
 
@@ -72,10 +72,8 @@ def draw(panels: Sequence[Panel], label: str, *, limits: tuple[float, float] | N
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
         found = values(panel)
-        for level, text in panel.levels.items():
+        for level in panel.levels:
             ax.axvline(level, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
-            ax.annotate(text, (level, 1), (1, -1), xycoords=("data", "axes fraction"), textcoords="offset points",
-                        size=5, color=GREY, va="top", rotation=90)  # fmt: skip
         for place, network in enumerate(order):
             own = found.loc[found["cell"] == network, "value"]
             colour = CELLS.get(network, _OTHER)
@@ -109,8 +107,10 @@ def note(panels: Sequence[Panel]) -> str:
     method = "t-interval" if seeds < BOOTSTRAP_FROM else "bootstrap interval"
     counted = [_counted(panel) for panel in panels]
     lacking = "; ".join(text for text in counted if text) or "None diverged, failed or missing"
-    stars = " Stars: published values." if any(panel.published for panel in panels) else ""
-    return f"Diamond: mean over up to {seeds} seeds; bar: its 95 % {method}; circles: every seed.{stars} {lacking}."
+    lines = dict.fromkeys(text for panel in panels for text in panel.levels.values())
+    more = f" Dashed: {', '.join(lines)}." if lines else ""
+    more += " Stars: published values." if any(panel.published for panel in panels) else ""
+    return f"Diamond: mean over up to {seeds} seeds; bar: its 95 % {method}; circles: every seed.{more} {lacking}."
 
 
 def _counted(panel: Panel) -> str:

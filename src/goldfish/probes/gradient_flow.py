@@ -78,6 +78,8 @@ class Decay:
         half_life: steps in which the norm halves; None when it does not fall.
         horizon: the largest k such that the median of ‖g_{T-j}‖ / ‖g_T‖ is at least 1 % for every j ≤ k.
         reached_end: whether the horizon is the longest lag there is.
+        far_horizon: the same with 1e-6 in place of 1 %.
+        far_reached_end: whether that is the longest lag there is.
         zero_samples: samples whose final gradient is exactly zero; they are left out.
     """
 
@@ -88,6 +90,8 @@ class Decay:
     half_life: float | None
     horizon: int
     reached_end: bool
+    far_horizon: int
+    far_reached_end: bool
     zero_samples: int
 
 
@@ -130,10 +134,11 @@ def decay(log2_norms: Tensor) -> Decay | None:
     norms = norms[alive] * math.log10(2)
     lower, median, upper = _quantiles(norms, 0.25, 0.5, 0.75)
     rate = _slope(median * math.log(10))
-    within = _quantiles(norms - norms[:, :1], 0.5)[0] >= -2 - 1e-12
-    horizon = int(within.to(torch.int64).cumprod(0).sum()) - 1
+    ratios = _quantiles(norms - norms[:, :1], 0.5)[0]
+    horizon, far = (int((ratios >= least - 1e-12).to(torch.int64).cumprod(0).sum()) - 1 for least in (-2, -6))
+    end = len(ratios) - 1
     half_life = -math.log(2) / rate if rate is not None and rate < 0 else None
-    return Decay(median, lower, upper, rate, half_life, horizon, horizon == len(within) - 1, zero)
+    return Decay(median, lower, upper, rate, half_life, horizon, horizon == end, far, far == end, zero)
 
 
 def _quantiles(values: Tensor, *q: float) -> Tensor:

@@ -86,7 +86,8 @@ def runs_frame(runs: Iterable[Recorded]) -> pd.DataFrame:
         kinds = {type(config[key]) for _, config, _ in parts if config.get(key) is not None}
         if kinds == {int} and frame[key].isna().any():
             frame[key] = frame[key].astype("Int64")  # some tasks lack the argument; 8 must not become 8.0
-    return frame.astype(dict.fromkeys(metrics, float) | {"started": "datetime64[ms, UTC]"})
+    typed = frame.astype(dict.fromkeys(metrics, float) | {"started": "datetime64[ms, UTC]"})
+    return typed.copy()  # in one piece: pandas warns of a frame in more than a hundred
 
 
 def _head(run: Recorded) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from goldfish import registry
 from goldfish.config import Config
 from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow, norms_by_lag
 from goldfish.probes.recall import accuracy_by_lag, recall_horizon
+from goldfish.probes.spectral_radius import spectral_radius
 from goldfish.tasks.base import PAD, Batch, Task
 from goldfish.training.data import PackData, place
 from goldfish.training.module import PackModule, answer
@@ -61,7 +62,11 @@ class Measurements:
         """Measure every replica, once in each phase."""
         if phase in self.phases:
             return
-        for found in (measure_gradient_flow(module, data, phase), measure_probes(module, data, phase)):
+        for found in (
+            measure_gradient_flow(module, data, phase),
+            measure_spectral_radius(module, phase),
+            measure_probes(module, data, phase),
+        ):
             for row, measured in zip(self.rows, found, strict=True):
                 row.metrics |= measured.metrics
                 row.curves += measured.curves
@@ -118,6 +123,17 @@ def _joined(pieces: list[Tensor]) -> Tensor:
     return torch.cat([F.pad(piece, (0, longest - piece.shape[-1]), value=torch.nan) for piece in pieces], dim=1)
 
 
+def measure_spectral_radius(module: PackModule, phase: str) -> list[Measured]:
+    """ρ of each gate's recurrent weights in the network whose gradient flow is reported, top layer: rho/<gate>."""
+    if not module.recurrents:
+        return [Measured({}, []) for _ in module.configs]
+    radii = spectral_radius(module.model.measured)
+    return [
+        Measured({f"rho/{gate}{_SUFFIX[phase]}": float(values[replica]) for gate, values in radii.items()}, [])
+        for replica in range(len(module.configs))
+    ]
+
+
 def measure_probes(module: PackModule, data: PackData, phase: str) -> list[Measured]:
     """What other packages' probes say of every replica on the probe batch: metrics `<probe>/<name>`.
 
@@ -153,6 +169,8 @@ def _summarise(norms: dict[str, Tensor], phase: str) -> Measured:
 def _add_decay(found: Measured, summary: Decay, end: str, phase: str, name: str, quartiles: bool) -> None:
     found.metrics[f"gradient/horizon{end}"] = summary.horizon
     found.metrics[f"gradient/horizon_reached_end{end}"] = float(summary.reached_end)
+    found.metrics[f"gradient/far_horizon{end}"] = summary.far_horizon
+    found.metrics[f"gradient/far_horizon_reached_end{end}"] = float(summary.far_reached_end)
     found.metrics[f"gradient/zero_samples{end}"] = summary.zero_samples
     if summary.decay_rate is not None:
         found.metrics[f"gradient/decay_rate{end}"] = summary.decay_rate
