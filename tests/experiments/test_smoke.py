@@ -26,7 +26,24 @@ def goldfish(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("name", sorted(experiment.folders()))
+MEASURED = [name for name in sorted(experiment.folders()) if experiment.read(name).measured]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measured_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
+    goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
+    out = tmp_path / "outputs" / name / "smoke"
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["command"] == f"goldfish reproduce {name} --scale smoke"
+    assert manifest["runs"] == {"rows": len(pd.read_csv(out / "runs.csv"))}
+    pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".pdf", ".png", ".md")}
+    assert len(pictures) >= 3
+    goldfish(tmp_path, "figures", name, "--scale", "smoke")
+    assert pictures == {path: (out / path).read_bytes() for path in pictures}
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(experiment.folders()) - set(MEASURED)))
 def test_an_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
     first = goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
     out = tmp_path / "outputs" / name / "smoke"

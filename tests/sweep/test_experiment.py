@@ -156,6 +156,11 @@ def test_the_working_directory_comes_first(study: Path, composer: Composer) -> N
 def test_every_experiment_expands(composer: Composer, name: str) -> None:
     read = experiment.read(name)
     assert {"smoke", "cpu", "gpu"} <= set(read.scales)
+    if read.measured:
+        assert all(read.scale(scale).settings for scale in read.scales)
+        with pytest.raises(ConfigError, match=f"{name}: has no runs, its measure.py makes its table"):
+            plan(read, "cpu", composer)
+        return
     for scale in read.scales:
         configs = expand(read, scale, composer)
         assert configs

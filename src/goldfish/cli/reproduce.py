@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from goldfish.cli import results
 from goldfish.config import Config
@@ -37,10 +37,29 @@ def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results:
 
     composer = Composer(loader())
     read = [experiments.read(name) for name in names]
-    plans = [(experiment, plan(experiment, scale, composer)) for experiment in read]
-    store = Store()
-    codes = [_reproduce(experiment, scale, planned, store, rerun, update_results) for experiment, planned in plans]
+    plans = [None if experiment.measured else plan(experiment, scale, composer) for experiment in read]
+    settings = [experiment.scale(scale).settings for experiment in read]
+    codes = []
+    for experiment, planned, given in zip(read, plans, settings, strict=True):
+        if planned is None:
+            codes.append(_measure(experiment, scale, given, update_results))
+        else:
+            codes.append(_reproduce(experiment, scale, planned, Store(), rerun, update_results))
     return max(codes)
+
+
+def _measure(experiment: Experiment, scale: str, settings: Mapping[str, Any], update_results: bool) -> int:
+    """Measure what is no sweep: the table is what the experiment's measure.py returns. Nothing is recorded."""
+    from goldfish.figures.load import measure_module
+
+    out = results.output(experiment, scale)
+    table = measure_module(experiment.folder).measure(settings, out)
+    results.write_measured(out, table, f"goldfish reproduce {experiment.name} --scale {scale}")
+    _, files = _show(experiment, scale)
+    if update_results:
+        files = [*files, *results.tables(out), out / results.MANIFEST]
+        print(f"Results: {results.publish(experiment, scale, files)}")
+    return 0
 
 
 def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rerun: Rerun, update_results: bool) -> int:

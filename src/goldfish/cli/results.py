@@ -52,6 +52,19 @@ def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame, scores: pd.DataFr
     _write_manifest(out, command, runs)
 
 
+def write_measured(out: Path, table: pd.DataFrame, command: str) -> None:
+    """Write what an experiment's measure.py returned, as the table of runs it stands for; there are no curves."""
+    import pandas as pd
+
+    from goldfish.figures.load import CURVES as COLUMNS
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    table.to_csv(out / RUNS, index=False)
+    pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS}).to_parquet(out / CURVES, index=False)
+    _write_manifest(out, command, table)
+
+
 def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables in a folder; how the runs were selected is in `attrs["selected"]`, which figures and tables print."""
     from goldfish.figures import load, selection
@@ -95,12 +108,16 @@ def _write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
 
     contents: dict[str, Any] = collect() | {
         "command": command,
-        "runs": {str(outcome): int(count) for outcome, count in runs["outcome"].value_counts().items()},
+        "runs": {str(outcome): int(count) for outcome, count in _outcomes(runs).items()},
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables(out)},
     }
     temporary = out / f"{MANIFEST}.tmp"
     temporary.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(out / MANIFEST)
+
+
+def _outcomes(runs: pd.DataFrame) -> dict[str, int]:
+    return dict(runs["outcome"].value_counts()) if "outcome" in runs else {"rows": len(runs)}
 
 
 def tables(out: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -68,16 +69,26 @@ def redraw(experiment: Path, folder: Path) -> list[Path]:
 
 def figure_module(experiment: Path) -> ModuleType:
     """Import an experiment's figure.py by its path. Raises ConfigError where it is not there or defines no draw."""
-    path = experiment / "figure.py"
+    return _module(experiment, "figure", "draw(runs, curves, out)")
+
+
+def measure_module(experiment: Path) -> ModuleType:
+    """Import an experiment's measure.py by its path. Raises ConfigError where it is not there or defines no measure."""
+    return _module(experiment, "measure", "measure(settings, out)")
+
+
+def _module(experiment: Path, name: str, function: str) -> ModuleType:
+    path = experiment / f"{name}.py"
     spec = (
-        importlib.util.spec_from_file_location(f"goldfish_figure_{experiment.name}", path) if path.is_file() else None
+        importlib.util.spec_from_file_location(f"goldfish_{name}_{experiment.name}", path) if path.is_file() else None
     )
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: no such file; an experiment's figures are drawn by its figure.py")
+        raise ConfigError(f"{path}: no such file; it would define {function}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its module
     spec.loader.exec_module(module)
-    if not hasattr(module, "draw"):
-        raise ConfigError(f"{path}: defines no draw(runs, curves, out)")
+    if not hasattr(module, function.partition("(")[0]):
+        raise ConfigError(f"{path}: defines no {function}")
     return module
 
 

@@ -9,6 +9,7 @@ grids:                    # the union of these, each crossed with base; a grid's
 scales:                   # each overrides base and grids; a grid is named as a whole or by a pattern, such as "*"
   smoke: {base: {seed: 0, trainer.max_steps: 20}, grids: {gated: {init: chrono}}}  # a grid that is false is left out
   cpu: {}
+settings: {lengths: [16, 64]}   # in place of base and grids, where the folder has a measure.py: what it is called with
 solved: {val/loss: "< 0.04"}   # optional: when a run counts as solved, where the paper has another rule than the task
 select:                   # optional: trials come first, and choose on validation what reported runs are trained with
   candidates: {optimizer.lr: [0.003, 0.01, 0.03]}   # several keys are crossed
@@ -33,7 +34,8 @@ from goldfish.errors import ConfigError, nearest
 
 FILE = "experiment.yaml"
 METRICS = ("val/accuracy", "val/loss")  # what trials can be compared by
-SWEEP = ("base", "grids", "select")
+SWEEP = ("base", "grids", "select", "settings")
+MEASURE = "measure.py"
 SELECT = ("candidates", "seed", "per", "trials", "by")
 Keys = dict[str, Any]
 
@@ -59,6 +61,7 @@ class Scale:
     base: Keys
     grids: dict[str, Keys]
     select: Select | None = None
+    settings: Keys = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Experiment:
     folder: Path
     scales: Mapping[str, Scale] = field(default_factory=dict)
     solved: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether its table is what its measure.py returns, not that of a sweep."""
+        return (self.folder / MEASURE).is_file()
 
     def scale(self, name: str) -> Scale:
         """The sweep at a scale. Raises ConfigError where there is no such scale."""
@@ -111,7 +119,8 @@ def _merged(path: Path, head: str, before: Scale, changes: Keys) -> Scale:
     """A sweep with the changes that stand below `head`."""
     base = before.base | _keys(path, f"{head}base", changes.get("base"))
     grids = _changed(path, f"{head}grids", before.grids, _grids(path, f"{head}grids", changes.get("grids")))
-    return Scale(base, grids, _selection(path, f"{head}select", before.select, grids, changes.get("select")))
+    settings = before.settings | _mapping(path, f"{head}settings", changes.get("settings"))
+    return Scale(base, grids, _selection(path, f"{head}select", before.select, grids, changes.get("select")), settings)
 
 
 def _selection(path: Path, where: str, before: Select | None, grids: Mapping[str, Keys], changes: Any) -> Select | None:

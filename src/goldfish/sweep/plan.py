@@ -72,6 +72,8 @@ class Plan:
 
 def plan(experiment: Experiment, scale: str, composer: Composer | None = None) -> Plan:
     """Everything an experiment trains at a scale. Raises ConfigError when a run, or the selection, is wrong."""
+    if experiment.measured:
+        raise ConfigError(f"{experiment.name}: has no runs, its measure.py makes its table")
     composer = composer or Composer(compose.loader())
     try:
         return _plan(experiment.name, experiment.scale(scale), composer)
