@@ -19,6 +19,7 @@ LAYERS = [
     {"inits", "optimizers"},
     {"engines"},
     {"recurrent"},
+    {"text", "metrics"},
     {"tasks", "data"},
     {"models", "probes"},
     {"training"},
