@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from goldfish.data import label_chance, label_entropy
+
 PAD, UNKNOWN, BEGIN, END = range(4)  # what stands first in every vocabulary; a sequence of words is filled up with PAD
 EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable
 
@@ -202,6 +204,23 @@ class StoredTask(Task):
     @abstractmethod
     def examples(self, split: str, rows: Tensor, length: int) -> Batch:
         """The examples of a split at these rows, (n,) int64, as sequences of the given length."""
+
+    @abstractmethod
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split, (N,) int64."""
+
+    def steps(self, length: int) -> int:
+        """T = length."""
+        return length
+
+    @property
+    def chance(self) -> float:
+        """Share of the commonest class in the test split."""
+        return label_chance(self.answers("test"))
+
+    def floor(self, length: int) -> float:
+        """Entropy of the classes in the test split, in nats."""
+        return label_entropy(self.answers("test"))
 
     def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
         """Draw n examples uniformly, none twice before all of the split were drawn once."""

@@ -82,22 +82,13 @@ class Characters(StoredTask):
         found = self._encoded.splits[split][starts.unsqueeze(1) + torch.arange(length + 1)]
         return Batch(found[:, :-1], found[:, 1:], torch.ones(len(starts), length, dtype=torch.bool))
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     def valid(self, length: int) -> bool:
         """Windows have one length."""
         return length == self.length
 
-    @property
-    def chance(self) -> float:
-        """Share of the commonest character in the test split."""
-        return real.label_chance(self._encoded.splits["test"])
-
-    def floor(self, length: int) -> float:
-        """Entropy of single characters in the test split, in nats."""
-        return real.label_entropy(self._encoded.splits["test"])
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return self._encoded.splits[split]
 
     def from_loss(self, loss: float) -> dict[str, float]:
         """bits_per_character: the mean cross-entropy in bits."""

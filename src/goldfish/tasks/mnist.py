@@ -77,22 +77,13 @@ class Mnist(StoredTask):
             mask=only_last(len(rows), length),
         )
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     def valid(self, length: int) -> bool:
         """Images have one size."""
         return length == self.length
 
-    @property
-    def chance(self) -> float:
-        """Share of the commonest class among the test images, .1135."""
-        return real.label_chance(_splits(self.folder)["test"][1])
-
-    def floor(self, length: int) -> float:
-        """Entropy of the classes among the test images, about ln 10."""
-        return real.label_entropy(_splits(self.folder)["test"][1])
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return _splits(self.folder)[split][1]
 
 
 @cache

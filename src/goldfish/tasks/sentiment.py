@@ -101,18 +101,9 @@ class Sentiment(StoredTask):
         """Texts of about equal length."""
         return text.buckets(self._split("train").words.lengths, self.length)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
-    @property
-    def chance(self) -> float:
-        """Share of the commoner class among the test texts."""
-        return real.label_chance(self._split("test").labels)
-
-    def floor(self, length: int) -> float:
-        """Entropy of the classes among the test texts."""
-        return real.label_entropy(self._split("test").labels)
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return self._split(split).labels
 
     def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
         """macro_f1: the mean of the two classes' F1."""

@@ -70,18 +70,9 @@ class Series(StoredTask):
         lengths = torch.tensor([len(row) for row in self._split("train")[0]])
         return text.buckets(lengths, self.length)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
-    @property
-    def chance(self) -> float:
-        """Share of the commonest speaker in the test split."""
-        return real.label_chance(self._split("test")[1])
-
-    def floor(self, length: int) -> float:
-        """Entropy of the speakers in the test split."""
-        return real.label_entropy(self._split("test")[1])
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return self._split(split)[1]
 
 
 @cache

@@ -97,18 +97,9 @@ class Tagging(StoredTask):
         """Sentences of about equal length."""
         return text.buckets(self._encoded.words["train"].lengths, self.length)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
-    @property
-    def chance(self) -> float:
-        """Share of the commonest tag among the test words."""
-        return real.label_chance(self._encoded.tags["test"].values)
-
-    def floor(self, length: int) -> float:
-        """Entropy of the tags among the test words."""
-        return real.label_entropy(self._encoded.tags["test"].values)
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return self._encoded.tags[split].values
 
     def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
         """entity_f1 of slots and entities; macro_f1 of parts of speech, over those that come."""

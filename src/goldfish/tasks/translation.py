@@ -100,18 +100,9 @@ class Translation(StoredTask):
         sides = (self._encoded.sources["train"].lengths, self._encoded.targets["train"].lengths)
         return text.buckets(torch.maximum(*sides), self.length)
 
-    def steps(self, length: int) -> int:
-        """T = length, on either side."""
-        return length
-
-    @property
-    def chance(self) -> float:
-        """Share of the commonest piece among the test targets."""
-        return real.label_chance(self._encoded.targets["test"].values)
-
-    def floor(self, length: int) -> float:
-        """Entropy of single pieces among the test targets, in nats."""
-        return real.label_entropy(self._encoded.targets["test"].values)
+    def answers(self, split: str) -> Tensor:
+        """Every class that is asked for in a split."""
+        return self._encoded.targets[split].values
 
     def text(self, side: Literal["source", "target"], pieces: Tensor) -> str:
         """Pieces (T,) up to END as text."""
