@@ -14,6 +14,7 @@ from tests.training.exactness import essence, interrupt
 from goldfish import registry
 from goldfish.config import Config, resolve
 from goldfish.errors import ConfigError
+from goldfish.models.parts.dropout import Dropout
 from goldfish.tasks.base import PAD, Batch
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData, TrainingStream
@@ -156,3 +157,21 @@ def test_lengths_and_trimming_by_hand() -> None:
     assert batch.trimmed().inputs.tolist() == [[5, 6], [7, PAD]]
     assert batch.trimmed().mask.shape == (2, 2)
     assert batch.trimmed().targets.tolist() == [0, 1]
+
+
+def test_dropout_draws_anew_at_every_step_for_every_run(
+    small: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    forward = Dropout.forward
+
+    def spy(self: Dropout, x: torch.Tensor) -> torch.Tensor:
+        if self.generators:
+            seen.append(tuple(own.initial_seed() for own in self.generators))
+        return forward(self, x)
+
+    monkeypatch.setattr(Dropout, "forward", spy)
+    train_pack(pack(small, ORDER, range(2), model={"dropout": 0.5}))
+    assert len(seen) == 6, "once in each training step, never in an evaluation"
+    drawn = [seed for step in seen for seed in step]
+    assert len(set(drawn)) == 12
