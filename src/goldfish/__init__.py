@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # MKL chooses its code path by memory alignment unless told not to; runs must not depend on the pack they are in.
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may give other bits the next time
 
 if TYPE_CHECKING:
     from goldfish.config import resolve as resolve

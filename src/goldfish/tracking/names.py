@@ -25,6 +25,7 @@ REASON = "goldfish.reason"
 SOURCE_HASH = "goldfish.source_hash"
 CURVES = "goldfish.curves"
 ENGINE = "goldfish.engine"  # the engine that ran, auto resolved
+NONDETERMINISTIC = "goldfish.nondeterministic"  # why its bits may differ when it is trained again
 INTERRUPTED = "goldfish.interrupted"  # why a run that ended KILLED did
 SUPERSEDED = "goldfish.superseded"  # "true" on an attempt that was made again
 GROUP = "goldfish.group"  # all of a run but its seed, short enough for a legend

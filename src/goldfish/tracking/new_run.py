@@ -114,7 +114,11 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Measured]:
 def run_tags(outcome: Outcome) -> dict[str, str]:
     """What the run's own configuration and result say: its outcome, group, colour and description."""
     cell, init, task = names.kind(outcome.config)
-    said = {names.REASON: outcome.reason[:_TAG], names.ENGINE: outcome.engine}
+    said = {
+        names.REASON: outcome.reason[:_TAG],
+        names.ENGINE: outcome.engine,
+        names.NONDETERMINISTIC: outcome.nondeterministic[:_TAG],
+    }
     return {key: text for key, text in said.items() if text} | {
         names.OUTCOME: outcome.verdict,
         names.GROUP: names.group(cell, init, task, outcome.config["task"].get("length")),

@@ -41,6 +41,7 @@ class Outcome:
         started: unix time in seconds at which the pack started.
         packed: number of runs in the pack.
         engine: the engine that trained it: eager, stepwise, cpu or cuda.
+        nondeterministic: why the same run may have other bits when it is trained again, else "".
         dataset: the run's test set as MLflow records it: name, digest, source, schema, profile.
     """
 
@@ -56,4 +57,5 @@ class Outcome:
     started: float = 0.0
     packed: int = 1
     engine: str = ""
+    nondeterministic: str = ""
     dataset: dict[str, str] = field(default_factory=dict)

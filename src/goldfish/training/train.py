@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -20,6 +21,7 @@ from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData
+from goldfish.training.deterministic import deterministic
 from goldfish.training.evaluate import Measured, Measurements, measure_recall, measure_scores
 from goldfish.training.fitted import fit_pack
 from goldfish.training.keeper import Keeper
@@ -80,7 +82,7 @@ def train_pack(
     first, started = configs[0], time.time()
     device = _device(first["trainer"]["accelerator"])
     dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
-    with one_thread():
+    with one_thread(), deterministic(device) as unsure:
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
         if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
@@ -103,7 +105,9 @@ def train_pack(
                 | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
             )
             row.curves += found.curves
-        return [_outcome(module, replica, row, started, seconds) for replica, row in enumerate(measured.rows)]
+        outcomes = [_outcome(module, replica, row, started, seconds) for replica, row in enumerate(measured.rows)]
+    reason = ", ".join(f"{name} has no deterministic implementation" for name in sorted(unsure))
+    return [replace(outcome, nondeterministic=reason) for outcome in outcomes]
 
 
 def _without_name(group: Config) -> Config:
