@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
 from tests.training.exactness import essence, interrupt
 
 from goldfish import registry
@@ -17,7 +21,7 @@ from goldfish.errors import ConfigError
 from goldfish.models.parts.dropout import Dropout
 from goldfish.tasks.base import PAD, Batch
 from goldfish.training.checkpoint import Checkpointing
-from goldfish.training.data import PackData, TrainingStream
+from goldfish.training.data import PackData, TrainingStream, _filled
 from goldfish.training.train import train_pack
 
 NUMERALS = {"name": "translation", "dataset": "numerals"}
@@ -175,3 +179,29 @@ def test_dropout_draws_anew_at_every_step_for_every_run(
     assert len(seen) == 6, "once in each training step, never in an evaluation"
     drawn = [seed for step in seen for seed in step]
     assert len(set(drawn)) == 12
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 50))
+def test_buckets_are_joined_until_each_has_a_batch(sizes: list[int], batch: int) -> None:
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    buckets = [
+        (5 * index, torch.arange(start, start + n)) for index, (start, n) in enumerate(zip(starts, sizes, strict=True))
+    ]
+    found = _filled(buckets, batch)
+    assert torch.cat([rows for _, rows in found]).tolist() == list(range(sum(sizes)))
+    assert all(len(rows) >= batch for _, rows in found) or len(found) == 1
+    for steps, rows in found:
+        longest = max(own for own, kept in buckets if set(kept.tolist()) & set(rows.tolist()))
+        assert steps == longest
+
+
+def test_series_of_any_length_are_trained(tmp_path: Path, small: Callable[..., Config]) -> None:
+    """Few sequences, fewer in a bucket than in a batch."""
+    series = [[[float(row % 7)] * 12 for _ in range(1 + row % 9)] for row in range(90)]
+    columns = {"series": series, "label": [row % 9 for row in range(90)]}
+    for split in ("train", "test"):
+        parquet.write_table(pa.table(columns), tmp_path / f"{split}.parquet")
+    configs = [small("gru", task={"name": "series", "data": str(tmp_path)}, model={"bidirectional": True}, batch=20)]
+    (outcome,) = train_pack(configs)
+    assert outcome.verdict == "unsolved"
+    assert {"val/accuracy", "train/loss"} <= {point.quantity for point in outcome.curves}

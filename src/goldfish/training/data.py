@@ -75,14 +75,14 @@ class TrainingStream:
             epoch, first = epoch + 1, 0
 
     def _bucketed(self) -> Iterator[Batch]:
-        """Batches of like lengths, epoch by epoch; whole ones only, but for a bucket that has less than one.
+        """Batches of like lengths, epoch by epoch, whole ones only.
 
         Which bucket a step takes is the same for every run, so that the runs of a pack have one T; what it takes of
         that bucket is each run's own.
         """
         task = self.task
         assert isinstance(task, StoredTask)
-        buckets = task.buckets()
+        buckets = _filled(task.buckets(), self.batch_size)
         sizes = [min(self.batch_size, len(rows)) for _, rows in buckets]
         batches = torch.tensor(
             [index for index, (_, rows) in enumerate(buckets) for _ in range(len(rows) // sizes[index])]
@@ -105,6 +105,21 @@ class TrainingStream:
         """The rows of every bucket in a run's order of this epoch."""
         source = generator(seed, "order", epoch)
         return [rows[torch.randperm(len(rows), generator=source)] for _, rows in buckets]
+
+
+def _filled(buckets: Sequence[tuple[int, Tensor]], size: int) -> list[tuple[int, Tensor]]:
+    """Buckets joined with their longer neighbours until each has a batch, so that all batches have one size."""
+    found: list[tuple[int, Tensor]] = []
+    waiting: list[Tensor] = []
+    for steps, rows in buckets:
+        waiting.append(rows)
+        if sum(map(len, waiting)) >= size:
+            found.append((steps, torch.cat(waiting)))
+            waiting = []
+    if waiting:  # the longest sequences
+        before = [found.pop()[1]] if found else []
+        found.append((buckets[-1][0], torch.cat([*before, *waiting])))
+    return found
 
 
 def _pick(data: Batch, rows: Tensor) -> Batch:
