@@ -83,14 +83,7 @@ def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigErr
 def _check_together(config: Config) -> None:
     """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
     cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
-    model = config["model"]["name"]
-    if not over_cells(model):
-        for group in ("cell", "init"):
-            if config[group] != _group(group, {}):
-                name = config[group]["name"]
-                raise ConfigError(
-                    f"{group}={name}: model={model} has no {group}; leave cell and init at their defaults"
-                )
+    _check_model(config)
     suits = registry.signature("init", init).constants.get("CELLS")
     if suits is not None and cell not in suits:
         fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
@@ -102,6 +95,24 @@ def _check_together(config: Config) -> None:
         only = lengths[task[argument]]
         if task["length"] != only:
             raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
+
+
+def _check_model(config: Config) -> None:
+    """Refuse a model that does not suit the task, and arguments or cells that it does not use there."""
+    model, task = config["model"]["name"], config["task"]["name"]
+    described, asked = registry.signature("model", model), registry.signature("task", task).attributes
+    readout, kind = asked.get("readout", "last"), asked.get("kind", "classification")
+    suited = described.constants.get("READOUTS", (readout,)), described.constants.get("KINDS", (kind,))
+    if readout not in suited[0] or kind not in suited[1]:
+        what = "a value" if kind not in suited[1] else {"every": "an answer at every step"}.get(readout, "a sequence")
+        raise ConfigError(f"model={model}: task={task} asks for {what}, which it does not give; use model=recurrent")
+    for name, readouts in described.constants.get("ONLY", {}).items():
+        if readout not in readouts and config["model"][name] != described.parameters[name].default:
+            raise ConfigError(f"model.{name}={config['model'][name]}: has no meaning for task={task}; leave it out")
+    for group in () if over_cells(model) else ("cell", "init"):
+        if config[group] != _group(group, {}):
+            head = f"{group}={config[group]['name']}: model={model} has no {group}"
+            raise ConfigError(f"{head}; leave cell and init at their defaults")
 
 
 def over_cells(model: str) -> bool:

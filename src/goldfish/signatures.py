@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -64,13 +65,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """The keyword-only arguments of a function or class, its docstring's first line, and the module's constants."""
+    """The keyword-only arguments of a function or class, its docstring's first line, and the module's constants.
+
+    `attributes` are a class's own literal ones, such as `readout = "every"`; those it inherits are not among them.
+    """
 
     name: str
     path: Path
     parameters: dict[str, Parameter]
     summary: str = ""
     constants: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -86,7 +91,8 @@ def read(path: Path, name: str) -> Signature:
             function = _initialiser(node) if isinstance(node, ast.ClassDef) else node
             parameters = _parameters(function, path) if function else {}
             doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
-            return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree))
+            attributes = _literals(node.body) if isinstance(node, ast.ClassDef) else {}
+            return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree), attributes)
     raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name")
 
 
@@ -143,11 +149,18 @@ def _bound(node: ast.expr, where: str) -> Bound:
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
     """Module-level constants with literal values, such as `CELLS = ("lstm", "gru")`."""
+    return {name: value for name, value in _literals(tree.body).items() if name.isupper()}
+
+
+def _literals(body: Sequence[ast.stmt]) -> dict[str, Any]:
+    """What is assigned a literal value there, annotated or not."""
     found = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+    for node in body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if isinstance(target, ast.Name) and value is not None:
             try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
+                found[target.id] = ast.literal_eval(value)
             except ValueError:  # not a literal: no concern of the configuration
                 continue
     return found

@@ -82,14 +82,32 @@ def test_counts_see_no_order(model: str) -> None:
     assert outcome.verdict == "unsolved"
 
 
-def test_models_that_do_not_suit_a_task_say_so() -> None:
-    for model, task in (("tfidf", DOCS), ("bag_of_words", {"name": "adding"}), ("tcn", NUMERALS)):
-        with pytest.raises(ConfigError, match="task="):
-            train_pack([resolve(plain(model) | {"task": task})])
-    with pytest.raises(ConfigError, match=r"model.bidirectional=True"):
-        train_pack([resolve({"model": {"bidirectional": True}, "task": NUMERALS})])
-    with pytest.raises(ConfigError, match=r"model.reverse_source=True"):
-        train_pack([resolve({"model": {"reverse_source": True}})])
+@pytest.mark.parametrize(
+    ("model", "task", "told"),
+    [
+        ("tfidf", DOCS, "model=tfidf: task=characters asks for an answer at every step, which it does not give"),
+        ("bag_of_words", {"name": "adding"}, "model=bag_of_words: task=adding asks for a value"),
+        ("tcn", NUMERALS, "model=tcn: task=translation asks for a sequence"),
+        (
+            {"bidirectional": True},
+            NUMERALS,
+            "model.bidirectional=True: has no meaning for task=translation; leave it out",
+        ),
+        ({"reverse_source": True}, DOCS, "model.reverse_source=True: has no meaning for task=characters"),
+        ({"teacher_forcing": 0.5}, ORDER, "model.teacher_forcing=0.5: has no meaning for task=temporal_order"),
+    ],
+)
+def test_models_that_do_not_suit_a_task_are_refused(model: Any, task: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({"model": model, "task": task})
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize("name", registry.names("task"))
+def test_what_a_task_asks_for_is_read_without_importing_it(name: str) -> None:
+    signature, task = registry.signature("task", name), registry.load("task", name)
+    for attribute, default in (("readout", "last"), ("kind", "classification")):
+        assert signature.attributes.get(attribute, default) == getattr(task, attribute)
 
 
 def test_a_model_without_cells_takes_neither_cell_nor_init() -> None:

@@ -12,6 +12,8 @@ from goldfish.models.parts.reading import Reading, shifted, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task
 
+READOUTS = ("last", "every")  # what a task may ask for
+
 
 class Feedforward(Reading):
     """y_t = V tanh(W [x_t, x_{t-1}, …, x_{t-w+1}] + b) + c, zeros before the first step; words embedded first.
@@ -23,9 +25,6 @@ class Feedforward(Reading):
         hidden_size: H.
         embedding_size: of words.
         dropout: its probability, on embedded words and before the readout.
-
-    Raises:
-        ConfigError: for a task that is decoded.
     """
 
     def __init__(

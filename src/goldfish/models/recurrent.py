@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from goldfish.bounds import at_least, between
-from goldfish.errors import ConfigError
 from goldfish.models.parts.embedding import Embedding
 from goldfish.models.parts.encoder_decoder import EncoderDecoder
 from goldfish.models.parts.layers import Builder, Layers
@@ -14,6 +13,11 @@ from goldfish.models.parts.many_to_one import ManyToOne
 from goldfish.tasks.base import Task
 
 OVER_CELLS = True  # `cell` and `init` say what it is made of
+ONLY = {  # argument → the readouts of tasks for which it has a meaning
+    "bidirectional": ("last", "every"),
+    "teacher_forcing": ("decoded",),
+    "reverse_source": ("decoded",),
+}
 
 
 def recurrent(
@@ -36,13 +40,8 @@ def recurrent(
         bidirectional: whether a second direction reads from each sequence's end; an encoder-decoder has one.
         teacher_forcing: encoder-decoder: the share of steps at which training feeds the true word, not the network's.
         reverse_source: encoder-decoder: whether the source is read from its end (Sutskever et al. 2014).
-
-    Raises:
-        ConfigError: for an argument that does not suit the task.
     """
     if task.readout == "decoded":
-        if bidirectional:
-            raise ConfigError("model.bidirectional=True: a task that is decoded has one direction; leave it out")
         size = embedding_size or build.arguments["hidden_size"]
         return EncoderDecoder(
             build,
@@ -53,9 +52,6 @@ def recurrent(
             teacher_forcing=teacher_forcing,
             reverse_source=reverse_source,
         )
-    for name, value, default in (("teacher_forcing", teacher_forcing, 1.0), ("reverse_source", reverse_source, False)):
-        if value != default:
-            raise ConfigError(f"model.{name}={value}: only for a task that is decoded; leave it out")
     size, embedding = task.input_size, None
     if task.tokens:
         size = embedding_size or build.arguments["hidden_size"]

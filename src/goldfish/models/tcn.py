@@ -13,6 +13,8 @@ from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task
 
+READOUTS = ("last", "every")  # what a task may ask for
+
 
 class Tcn(Reading):
     """Blocks of two causal convolutions with ReLU and a residual connection; dilation 2^i in block i.
@@ -28,9 +30,6 @@ class Tcn(Reading):
         levels: blocks.
         embedding_size: of words.
         dropout: its probability, on embedded words and before the readout.
-
-    Raises:
-        ConfigError: for a task that is decoded.
     """
 
     def __init__(

@@ -13,6 +13,8 @@ from goldfish.models.bag_of_words import BagOfWords
 from goldfish.tasks.base import Task
 
 FITTED = True  # at once, not step by step
+READOUTS = ("last",)  # what a task may ask for
+KINDS = ("classification",)
 
 
 class Tfidf(BagOfWords):
@@ -21,9 +23,6 @@ class Tfidf(BagOfWords):
     Args:
         task: one with classes that is read at the last step.
         c: inverse strength of the L2 penalty.
-
-    Raises:
-        ConfigError: for any other task.
     """
 
     def __init__(self, task: Task, *, c: Annotated[float, above(0)] = 1.0) -> None:

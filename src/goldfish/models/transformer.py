@@ -14,6 +14,8 @@ from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task
 
+READOUTS = ("last", "every")  # what a task may ask for
+
 
 class Transformer(Reading):
     """torch.nn.TransformerEncoder with sinusoidal positions; layer norm first, then attention or feedforward.
@@ -32,7 +34,7 @@ class Transformer(Reading):
         dropout: its probability, on embedded words and before the readout, not inside.
 
     Raises:
-        ConfigError: where the heads do not divide the size; for a task that is decoded.
+        ConfigError: where the heads do not divide the size.
     """
 
     def __init__(

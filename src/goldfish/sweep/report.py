@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from goldfish.config import Config
+from goldfish.tracking.names import NO_INIT, flatten
+from goldfish.tracking.names import kind as kind_of
 from goldfish.training.outcome import Outcome, Verdict
 
 
@@ -111,15 +112,12 @@ def names(configs: Sequence[Config]) -> list[str]:
     return [" ".join(f"{key}={values[key]}" for key in (*shown, *varying) if key in values) for values in flat]
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    """{cell: {name: lstm, hidden_size: 32}} → {cell: lstm, cell.hidden_size: 32}."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            values |= {key if name == "name" else f"{key}.{name}": item for name, item in value.items()}
-        else:
-            values[key] = value
-    return values
+def _flat(config: Config) -> dict[str, object]:
+    """Flat keys; a model that is not made of cells has neither cell nor initialisation."""
+    flat = flatten(config)
+    if kind_of(config)[1] != NO_INIT:
+        return flat
+    return {"cell": flat["model"]} | {k: v for k, v in flat.items() if k.partition(".")[0] not in ("cell", "init")}
 
 
 def _count(number: int, noun: str) -> str:

@@ -67,11 +67,7 @@ def training_set(config: Config, task: Task) -> Batch:
 
 
 def fit_pack(configs: Sequence[Config], task: Task, progress: Callable[[int], None] | None = None) -> list[Outcome]:
-    """Fit every run of a pack and measure it as a trained one is; there is no gradient flow, and no learning curve.
-
-    Raises:
-        ConfigError: when the model does not suit the task.
-    """
+    """Fit every run of a pack and measure it as a trained one is; there is no gradient flow, and no learning curve."""
     started, steps = time.time(), configs[0]["trainer"]["max_steps"]
     pack = FittedPack(configs, task)
     spent = (time.time() - started) / len(configs)

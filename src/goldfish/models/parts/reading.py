@@ -36,7 +36,6 @@ class Reading(nn.Module):
         mean: bool = False,
     ) -> None:
         super().__init__()
-        refuse_decoding(task)
         replicas = network.replicas
         self.embedding = Embedding(task.input_size, embedding_size, replicas) if task.tokens else None
         self.dropout, self.network = Dropout(dropout), network
@@ -62,14 +61,6 @@ class Reading(nn.Module):
 def width(task: Task, embedding_size: int) -> int:
     """D, the size of the vectors that a network reads."""
     return embedding_size if task.tokens else task.input_size
-
-
-def refuse_decoding(task: Task) -> None:
-    """Raise ConfigError for a task that an encoder-decoder is needed for."""
-    from goldfish.errors import ConfigError
-
-    if task.readout == "decoded":
-        raise ConfigError(f"task={type(task).__name__.lower()}: is decoded word by word; expected model=recurrent")
 
 
 def shifted(x: Tensor, steps: int) -> Tensor:
