@@ -25,8 +25,8 @@ LEGEND = """\
 Words back, mean ± half of the 95 % t-interval over seeds, ≥ where some seed reached the longest lag: up to where the
 gradient's norm is at least 1 % (a millionth) of that at the last word, before and after training; up to where accuracy
 survives (recall: over networks trained at each length, above the midpoint of chance and 1; sentiment: inside one
-model, above the midpoint of chance and its accuracy without filler). ρ: the largest spectral radius of a gate's
-recurrent weights.
+model, above the midpoint of chance and what the best cell and initialisation have at the smallest lag). ρ: the largest
+spectral radius of a gate's recurrent weights.
 """
 
 

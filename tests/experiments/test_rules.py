@@ -135,11 +135,16 @@ def test_where_lines_cross() -> None:
 
 
 def test_survival_by_hand() -> None:
-    curve = {0: 0.8, 10: 0.7, 20: 0.6, 30: 0.7}  # the midpoint of .5 and .8 is .65
+    curve = {0: 0.8, 10: 0.7, 20: 0.6, 30: 0.7}  # the midpoint of .5 and the best arm's .8 is .65
     rows = [("sentiment", "gru", "chrono", 0, x, value) for x, value in curve.items()]
     rows += [("sentiment", "gru", "chrono", 1, x, 0.8) for x in curve]
+    rows += [("sentiment", "rnn", "pytorch", 0, x, 0.51) for x in curve]  # has learnt nothing
     found = accuracy_by_lag.survival(pd.DataFrame(rows, columns=["task", "cell", "init", "seed", "x", "value"]), 0.5)
-    assert found[["seed", "lag", "reached_end"]].values.tolist() == [[0, 10.0, False], [1, 30.0, True]]
+    assert found[["seed", "lag", "reached_end"]].values.tolist() == [
+        [0, 10.0, False],
+        [1, 30.0, True],
+        [0, 0.0, False],
+    ]
 
 
 def test_networks_side_by_side() -> None:
