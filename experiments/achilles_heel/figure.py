@@ -122,7 +122,7 @@ def _packing(runs: pd.DataFrame) -> list[list[str]]:
     points = sorted(set(training[["batch", "length"]].itertuples(index=False, name=None)))
     rows = [["network", "pack", *(f"B = {batch}, T = {length}" for batch, length in points)]]
     keyed = training.set_index(["network", "replicas", "batch", "length"])["seconds"]
-    for network in _networks(training):
+    for network in _networks(training[training["replicas"] > 1]):
         for pack in packs:
             gains = [float(keyed[network, 1, *point] / keyed[network, pack, *point]) for point in points]
             rows.append([NAMES[network], str(pack), *(f"{gain:.2g}×" for gain in gains)])
