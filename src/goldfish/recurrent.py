@@ -114,8 +114,8 @@ class Recurrent(nn.Module):
         Args:
             inputs: (R, B, T, D).
             state: the initial state by name, each (R, L, B, H); zeros when left out.
-            hold: steps that leave every state but h as it is, to the bit, (R, B, T) bool: such as c over padding. h
-                moves on; it is among the outputs. Of one layer.
+            hold: steps that leave every state but h as it is, (R, B, T) bool: such as c over padding. h moves on; it
+                is among the outputs. Of one layer. To the bit; in the engine cpu to e^-87 a step, as it bounds exp.
 
         Returns:
             The top layer's h_t of every step, (R, B, T, H), and the final state by name, each (R, L, B, H).

@@ -87,24 +87,25 @@ def test_teacher_forced_loss_and_gradients_equal_a_loop_without_padding(cell: st
     inputs, targets = padded(SOURCES, 6), padded(TARGETS, 5)
     logits = model(inputs, targets)
     found = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=PAD, reduction="sum")
-    names = [name for name, _ in model.named_parameters()]
-    gradients = torch.autograd.grad(found, list(model.parameters()))
-    expected = torch.zeros((), dtype=torch.float64)
+    shared = ["source.weight", "target.weight", "readout.weight", "readout.bias"]
+    recurrent = [name for name, _ in model.named_parameters() if name not in shared]
+    through = [model.get_parameter(name) for name in shared + recurrent]
+    gradients = dict(zip(shared + recurrent, torch.autograd.grad(found, through), strict=True))
+    losses = []
     for replica in range(R):
         by_hand = ByHand(model, replica)
-        copies = {id(weight): weight for module in by_hand.encoder + by_hand.decoder for weight in module.parameters()}
-        assert all(weight.requires_grad for weight in copies.values())
-        for words, wanted in zip(SOURCES, TARGETS, strict=True):
-            expected = expected + F.cross_entropy(
-                by_hand.logits(words, [BEGIN, *wanted[:-1]]), torch.tensor(wanted), reduction="sum"
-            )
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    through = [model.source.weight, model.target.weight, model.readout.weight, model.readout.bias]
-    shared = torch.autograd.grad(expected, through, retain_graph=True)
-    for weight, gradient in zip(through, shared, strict=True):
-        own = next(g for name, g in zip(names, gradients, strict=True) if model.get_parameter(name) is weight)
-        kept = gradient.clone()
-        torch.testing.assert_close(own, kept, rtol=0, atol=1e-12)
+        parts = [
+            _cross_entropy(by_hand.logits(words, [BEGIN, *wanted[:-1]]), wanted)
+            for words, wanted in zip(SOURCES, TARGETS, strict=True)
+        ]
+        loss = torch.stack(parts).sum()
+        weights = [weight for module in by_hand.encoder + by_hand.decoder for weight in module.parameters()]
+        expected = torch.autograd.grad(loss, through[:4] + weights)
+        for name, own, gradient in zip(shared + recurrent, gradients.values(), expected, strict=True):
+            wanted_gradient = gradient[replica] if name in shared else gradient
+            torch.testing.assert_close(own[replica], wanted_gradient, rtol=0, atol=1e-12, msg=name)
+        losses.append(loss)
+    torch.testing.assert_close(found, torch.stack(losses).sum(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("reverse_source", [False, True])
@@ -176,6 +177,28 @@ def test_own_words_are_fed_as_often_as_is_asked() -> None:
     assert torch.equal(model(inputs, targets), true)
 
 
+def test_each_word_is_drawn_true_or_own() -> None:
+    """Each replica's own generator decides, whatever stands beside it in the pack."""
+    model, targets = build("gru", teacher_forcing=0.5), padded([[4, 5, 6, 4], [6, 4, 4, 5], [5, 5, 5, 5]], 4)
+    model.generators = [torch.Generator().manual_seed(seed) for seed in range(R)]
+    found = model(padded(SOURCES, 5), targets)
+    own_words = set()
+    for replica in range(R):
+        by_hand = ByHand(model, replica)
+        true = torch.rand(len(SOURCES), 4, generator=torch.Generator().manual_seed(replica)) < 0.5
+        for row, words in enumerate(SOURCES):
+            states, last = by_hand.start(words), BEGIN
+            for step in range(4):
+                logits, states = by_hand.step(last, states)
+                torch.testing.assert_close(found[replica, row, step], logits, rtol=0, atol=1e-12)
+                logits = logits.detach().clone()
+                logits[[PAD, BEGIN]] = -torch.inf
+                keep = step < 3 and bool(true[row, step + 1])
+                last = int(targets[replica, row, step]) if keep else int(logits.argmax())
+                own_words.add((keep, last == int(targets[replica, row, step])))
+    assert {(True, True), (False, False)} <= own_words
+
+
 def test_words_before() -> None:
     assert before(torch.tensor([[4, 5, END]])).tolist() == [[BEGIN, 4, 5]]
 
@@ -226,6 +249,10 @@ def test_gradient_norms_run_on_through_the_memory_vector(cell: str, engine: str)
                 found[replica, row, : len(norms)], torch.tensor(norms, dtype=torch.float64), rtol=0, atol=1e-9
             )
             assert found[replica, row, len(norms) :].isnan().all()
+
+
+def _cross_entropy(logits: Tensor, wanted: list[int]) -> Tensor:
+    return F.cross_entropy(logits, torch.tensor(wanted), reduction="sum")
 
 
 def _kept(states: object) -> Tensor:

@@ -22,7 +22,7 @@ class LSTM(HandDerivedCell):
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    hold: ClassVar[dict[str, float]] = {"i": -1e4, "f": 1e4}  # i = 0 and f = 1 to the last bit
+    hold: ClassVar[dict[str, float]] = {"i": -1e4, "f": 1e4}  # f = 1, i = 0 (cpu: e^-87)
     saved: ClassVar[dict[str, int]] = {"h": 1, "c": 1, "tanh_c": 1}
 
     def __init__(
