@@ -65,7 +65,11 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def statuses(folder: Path) -> Counter[str]:
     """How many MLflow runs have which status."""
+    if not (folder / "mlflow.db").exists():
+        return Counter()
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+            return Counter()  # a sweep that has just begun
         return Counter(status for (status,) in connection.execute("SELECT status FROM runs"))
 
 

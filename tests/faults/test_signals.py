@@ -16,22 +16,25 @@ from tests.faults.conftest import Whole
 LIMIT = 30.0  # seconds after which an end is no end; what is promised is 5, on a machine that is not overloaded
 
 
-def stop(folder: Path, moment: float, *numbers: int, group: bool = False, apart: float = 0.0) -> tuple[int | None, str]:
-    """Start the sweep, send signals at that second; its exit code as a shell has it, None where it was done before."""
+def stop(process: subprocess.Popen[str], *numbers: int, group: bool = False, apart: float = 0.0) -> tuple[int, str]:
+    """Send signals to a sweep that runs; its exit code as a shell has it, and what it said."""
+    sent = time.monotonic()
+    for number in numbers:
+        (os.killpg if group else os.kill)(process.pid, number)
+        time.sleep(apart)
+    _, err = process.communicate(timeout=LIMIT)
+    print(f"{time.monotonic() - sent - apart * len(numbers):.2f} s after {numbers}")
+    assert "Traceback" not in err
+    return (process.returncode if process.returncode >= 0 else 128 - process.returncode), err
+
+
+def half_way(folder: Path) -> subprocess.Popen[str]:
+    """The sweep as soon as a pack of it is recorded: most others are not, however fast the machine."""
     process = sweeps.start(folder)
-    try:
-        process.communicate(timeout=moment)
-    except subprocess.TimeoutExpired:
-        sent = time.monotonic()
-        for number in numbers:
-            (os.killpg if group else os.kill)(process.pid, number)
-            time.sleep(apart)
-        _, err = process.communicate(timeout=LIMIT)
-        print(f"{time.monotonic() - sent - apart * len(numbers):.2f} s after {numbers} at {moment:.2f} s")
-        code = process.returncode
-        return (code if code >= 0 else 128 - code), err
-    assert process.returncode == 0
-    return None, ""
+    while not sweeps.statuses(folder)["FINISHED"]:
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
 
 
 @pytest.mark.parametrize(
@@ -45,11 +48,16 @@ def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> 
         folder = tmp_path / str(rounds)
         rounds += 1
         while stopped < times:
-            code, err = stop(folder, moments.uniform(0.3, 0.7 * whole.seconds), signal.SIGTERM, group=stopped % 2 == 1)
+            process = sweeps.start(folder)
+            try:
+                process.communicate(timeout=moments.uniform(0.3, 0.7 * whole.seconds))
+            except subprocess.TimeoutExpired:
+                code, _ = stop(process, signal.SIGTERM, group=stopped % 2 == 1)
+            else:
+                code = process.returncode
             if not code:  # all was recorded before the signal could change anything: looked at below
                 break
             assert code == 143
-            assert "Traceback" not in err
             stopped += 1
         sweeps.finish(folder)
         sweeps.check_whole(folder, whole.contents)
@@ -57,28 +65,28 @@ def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_goes_on_where_it_stopped(whole: Whole, tmp_path: Path) -> None:
-    code, err = stop(tmp_path, 0.7 * whole.seconds, signal.SIGINT, group=True)
+    code, err = stop(half_way(tmp_path), signal.SIGINT, group=True)
     assert code == 130
     assert "goldfish: interrupted; 24 runs: trained" in err
-    assert "Traceback" not in err
     sweeps.finish(tmp_path)
     sweeps.check_whole(tmp_path, whole.contents)
 
 
 @pytest.mark.slow
 def test_a_second_signal_ends_at_once(whole: Whole, tmp_path: Path) -> None:
-    code, _ = stop(tmp_path, 0.7 * whole.seconds, signal.SIGTERM, signal.SIGTERM, apart=0.02)
+    code, _ = stop(half_way(tmp_path), signal.SIGTERM, signal.SIGTERM, apart=0.02)
     assert code == 143
     sweeps.finish(tmp_path)
     sweeps.check_whole(tmp_path, whole.contents)
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_slurm_announces_preemption_with_its_own_signal(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    code, err = stop(tmp_path, 0.7 * whole.seconds, signal.SIGUSR1, group=True)
+    code, err = stop(half_way(tmp_path), signal.SIGUSR1, group=True)
     assert code == 143
     assert "goldfish: terminated; 24 runs: trained" in err
     monkeypatch.delenv("SLURM_JOB_ID")
