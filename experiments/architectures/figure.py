@@ -1,4 +1,4 @@
-"""Figure and tables of three cells in three architectures; all read from the table of runs."""
+"""Figure, tables and translations of three cells in three architectures; all read from the tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from goldfish.figures import compare, style
 from goldfish.figures.compare import Panel
 
-PERCENT = ("test/bleu", "test/chrf")  # of 100
+PUBLISHED = pd.read_csv(Path(__file__).with_name("published.csv"))
 # task, dataset → what is told of it, the first in the figure
 METRICS = {
     ("series", "japanese_vowels"): ("test/accuracy",),
@@ -28,11 +28,14 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     written = out / "table.md"
     blocks = [f"**{title}**\n\n{compare.markdown(panels)}" for title, panels in _blocks(runs).items()]
     written.write_text("`goldfish reproduce architectures`\n\n" + "\n".join(blocks), encoding="utf-8")
+    translations = out / "translations.md"
+    translations.write_text(_translations(runs), encoding="utf-8")
     first = [panels[0] for panels in _blocks(runs).values()]
     panels = [
         Panel(f"{_what(panel)}: {_short(panel.metric)}", panel.runs, panel.metric, panel.levels) for panel in first
     ]
-    return [written, *style.save(compare.draw(panels, "on the test split", columns=3), out / "figure1_architectures")]
+    figures = style.save(compare.draw(panels, "on the test split", columns=3), out / "figure1_architectures")
+    return [written, translations, *figures]
 
 
 def table(runs: pd.DataFrame) -> str:
@@ -50,11 +53,29 @@ def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:
         if rows.empty:
             continue
         levels = {float(rows["recall/chance"].dropna().iloc[0]): "chance"} if "accuracy" in metrics[0] else {}
-        panels = [Panel(_short(metric), rows, metric, levels) for metric in metrics]
+        panels = [Panel(_short(metric), rows, metric, levels | _published(task, dataset, metric)) for metric in metrics]
         panels += [Panel("validation " + _short(metrics[0]), rows, metrics[0].replace("test/", "val/"))]
         panels += [Panel("seconds a run", rows, "train/seconds")]
         found[_title(rows)] = panels
     return found
+
+
+def _published(task: str, dataset: str, metric: str) -> dict[float, str]:
+    """Reference values of published.csv."""
+    own = PUBLISHED[(PUBLISHED["task"] == task) & (PUBLISHED["dataset"] == dataset) & (PUBLISHED["metric"] == metric)]
+    return {float(row["value"]): f"{row['network']} ({row['source']})" for row in own.to_dict("records")}
+
+
+def _translations(runs: pd.DataFrame) -> str:
+    """What samples.py picked, and its rule."""
+    lines = ["| rank of chrF | source | reference | translation |", "|---|---|---|---|"]
+    for row in runs.attrs.get("samples", ()):
+        told = [
+            f"{row['percentile']} %: {row['chrf']:.0f}",
+            *(row[key] for key in ("source", "reference", "translation")),
+        ]
+        lines.append("| " + " | ".join(str(value).replace("|", "\\|") for value in told) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _title(rows: pd.DataFrame) -> str:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from goldfish.probes.gradient_flow import gradient_flow as gradient_flow
     from goldfish.recurrent import Recurrent as Recurrent
     from goldfish.training.train import train as train
+    from goldfish.training.trained import trained as trained
 
 __version__ = "0.1.0"
-__all__ = ["Recurrent", "gradient_flow", "resolve", "train"]
+__all__ = ["Recurrent", "gradient_flow", "resolve", "train", "trained"]
 
 _HOMES = {
     "Recurrent": "goldfish.recurrent",
     "gradient_flow": "goldfish.probes.gradient_flow",
     "resolve": "goldfish.config",
     "train": "goldfish.training.train",
+    "trained": "goldfish.training.trained",
 }
 
 

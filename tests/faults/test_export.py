@@ -67,11 +67,11 @@ def test_tables_are_complete_only_with_their_manifest(folder: Path, tmp_path: Pa
     """A process that is killed between two tables leaves none; the next one begins by removing it."""
     runs, curves = load.read(folder)
     out = tmp_path / "out"
-    results.write(out, runs, curves, None, "goldfish reproduce forgetting --scale cpu")
+    results.write(out, runs, curves, {}, "goldfish reproduce forgetting --scale cpu")
     again, points = load.read(out)
     pd.testing.assert_frame_equal(again, runs.reset_index(drop=True), check_dtype=False)
     assert len(points) == len(curves)
     broken = curves.drop(columns="x")
     with pytest.raises(KeyError):
-        results.write(out, runs.head(3), broken, None, "goldfish reproduce forgetting --scale cpu")
+        results.write(out, runs.head(3), broken, {}, "goldfish reproduce forgetting --scale cpu")
     assert not (out / "manifest.json").exists()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from goldfish.sweep.report import Report
     from goldfish.sweep.run import Rerun
     from goldfish.tracking.store import Store
+    from goldfish.training.module import PackModule
 
 
 def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results: bool) -> int:
@@ -77,7 +78,8 @@ def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rer
     report = _train(configs, store, rerun, sweep)
     runs, curves = tables(store, experiment.name, configs, report)
     runs = judge(runs, curves, experiment.solved)
-    results.write(out, runs, curves, scores, f"goldfish reproduce {experiment.name} --scale {scale}")
+    more = {results.SELECTION: scores, results.SAMPLES: _samples(experiment, runs, store)}
+    results.write(out, runs, curves, more, f"goldfish reproduce {experiment.name} --scale {scale}")
     if not runs["outcome"].isin(FINISHED).any():
         print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
         return 1
@@ -90,6 +92,23 @@ def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rer
         print(f"Results: {results.publish(experiment, scale, files)}")
     print(f"MLflow UI: goldfish ui {experiment.name}")
     return code
+
+
+def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.DataFrame | None:
+    """What the experiment's samples.py, if there is one, takes from trained networks."""
+    from goldfish.figures.load import samples_module
+
+    if not (experiment.folder / "samples.py").is_file():
+        return None
+    from goldfish.training.trained import trained
+
+    finished = store.finished(experiment.name, runs["fingerprint"])
+
+    def network(fingerprint: str) -> PackModule:
+        return trained(store.run_artifacts(finished[fingerprint].run_id))
+
+    found: pd.DataFrame = samples_module(experiment.folder).samples(runs, network)
+    return found
 
 
 def _train(configs: Sequence[Config], store: Store, rerun: Rerun, sweep: str) -> Report:

@@ -1,7 +1,8 @@
 """An experiment's results on disk, in outputs/<name>/<scale>/: runs.csv, curves.parquet, manifest.json and figures.
 
-Where trials selected what the runs were trained with, selection.csv holds every candidate's score. A figure is a
-function of these tables: they are always read back from disk before anything is drawn.
+Where trials selected what the runs were trained with, selection.csv holds every candidate's score; samples.csv is what
+an experiment's samples.py took from trained networks. A figure is a function of these tables: they are always read back
+from disk before anything is drawn.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldfish.cli import readme
 from goldfish.errors import ConfigError
 from goldfish.sweep.experiment import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUNS, CURVES, SELECTION, MANIFEST = "runs.csv", "curves.parquet", "selection.csv", "manifest.json"
+RUNS, CURVES, SELECTION, SAMPLES = "runs.csv", "curves.parquet", "selection.csv", "samples.csv"
+MANIFEST = "manifest.json"
+MORE = (SELECTION, SAMPLES)  # tables that only some experiments have
 _ORDER = ["task", "cell", "init", "length", "seed", "fingerprint"]
 
 
@@ -33,13 +37,16 @@ def published(experiment: Experiment, scale: str) -> Path:
     return experiment.folder / "results" / scale
 
 
-def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame, scores: pd.DataFrame | None, command: str) -> None:
+def write(
+    out: Path, runs: pd.DataFrame, curves: pd.DataFrame, more: Mapping[str, pd.DataFrame | None], command: str
+) -> None:
     """Write the tables, in an order that does not depend on when a run was made, and at last what made them.
 
-    `scores` are the candidates' of a selection, if there was one. Tables without a manifest are not complete.
+    `more` are further tables by file, such as the candidates' scores of a selection, if there was one. Tables without a
+    manifest are not complete.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST, SELECTION):
+    for name in (MANIFEST, *MORE):
         (out / name).unlink(missing_ok=True)
     runs = runs.sort_values(_ORDER, kind="stable")
     place = {fingerprint: index for index, fingerprint in enumerate(runs["fingerprint"])}
@@ -47,8 +54,9 @@ def write(out: Path, runs: pd.DataFrame, curves: pd.DataFrame, scores: pd.DataFr
     curves = order.sort_values(["place", "quantity", "phase", "x"], kind="stable").drop(columns="place")
     runs.to_csv(out / RUNS, index=False)
     curves.to_parquet(out / CURVES, index=False, compression="zstd")
-    if scores is not None:
-        scores.to_csv(out / SELECTION, index=False)
+    for name, table in more.items():
+        if table is not None:
+            table.to_csv(out / name, index=False)
     _write_manifest(out, command, runs)
 
 
@@ -66,12 +74,18 @@ def write_measured(out: Path, table: pd.DataFrame, command: str) -> None:
 
 
 def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables in a folder; how the runs were selected is in `attrs["selected"]`, which figures and tables print."""
+    """The tables in a folder. What figures and tables print beside the runs is in their `attrs`: "selected", how they
+    were, and "samples", a dictionary for each row of samples.csv.
+    """
+    import pandas as pd
+
     from goldfish.figures import load, selection
 
     runs, curves = load.read(place)
     if (place / SELECTION).is_file():
         runs.attrs["selected"] = selection.note(selection.read(place / SELECTION))
+    if (place / SAMPLES).is_file():
+        runs.attrs["samples"] = pd.read_csv(place / SAMPLES, keep_default_na=False).to_dict("records")
     return runs, curves
 
 
@@ -122,15 +136,16 @@ def _outcomes(runs: pd.DataFrame) -> dict[str, int]:
 
 def tables(out: Path) -> list[Path]:
     """The tables that are in a folder."""
-    return [out / name for name in (RUNS, CURVES, SELECTION) if (out / name).is_file()]
+    return [out / name for name in (RUNS, CURVES, *MORE) if (out / name).is_file()]
 
 
 def publish(experiment: Experiment, scale: str, files: Sequence[Path]) -> Path:
-    """Replace the results kept with the experiment by these files, and return their folder."""
+    """Replace the results kept with the experiment by these files, also in its README; return their folder."""
     place = published(experiment, scale)
     if place.exists():
         shutil.rmtree(place)
     place.mkdir(parents=True)
     for file in files:
         shutil.copy2(file, place / file.name)
+    readme.embed(experiment.folder)
     return place

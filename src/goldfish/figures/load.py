@@ -77,6 +77,11 @@ def measure_module(experiment: Path) -> ModuleType:
     return _module(experiment, "measure", "measure(settings, out)")
 
 
+def samples_module(experiment: Path) -> ModuleType:
+    """Import an experiment's samples.py by its path. Raises ConfigError where it is not there or defines no samples."""
+    return _module(experiment, "samples", "samples(runs, network)")
+
+
 def _module(experiment: Path, name: str, function: str) -> ModuleType:
     path = experiment / f"{name}.py"
     spec = (

@@ -193,6 +193,10 @@ class Store:
         tags = reader.tags(list(run_ids))
         return rows.curves_frame(reader.points(tags), tags)
 
+    def run_artifacts(self, run_id: str) -> Path:
+        """The folder of a run's artifacts; of a store that is not on this machine, a copy."""
+        return Path(self.client.download_artifacts(run_id, ""))
+
     def experiment(self, name: str) -> str:
         """The id of an MLflow experiment, which is created when it is not there."""
         if name not in self._experiments:

@@ -1,0 +1,43 @@
+"""The network of a recorded run, with the weights it ended with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from goldfish import registry
+from goldfish.errors import ConfigError
+from goldfish.tasks.base import Task
+from goldfish.training.module import PackModule
+
+
+def trained(folder: Path | str) -> PackModule:
+    """Rebuild a run's network from its artifacts, config.yaml and weights.pt: R = 1, on the CPU.
+
+    `module(batch)` gives the outputs, `module.predict(batch)` the answers, `module.task` and
+    `module.task.evaluation("test", length, size)` what it was tested on; batches get their replica axis from
+    `module.spread`.
+
+    Args:
+        folder: that of the run's artifacts, such as Store().run_artifacts(run_id).
+
+    Raises:
+        ConfigError: where a file is missing, as weights.pt is of a model that is fitted in closed form or by
+            scikit-learn.
+    """
+    import yaml
+
+    for name in ("config.yaml", "weights.pt"):
+        if not (Path(folder) / name).is_file():
+            raise ConfigError(f"{Path(folder) / name}: no such file; this run recorded no network")
+    config = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    weights = torch.load(Path(folder) / "weights.pt", weights_only=True)
+    arguments = {key: value for key, value in config["task"].items() if key != "name"}
+    task: Task = registry.load("task", config["task"]["name"])(**arguments)
+    dtype = torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
+    module = PackModule([config], task, dtype, torch.device("cpu"))
+    with torch.no_grad():
+        for name, parameter in module.model.named_parameters():
+            parameter.copy_(weights[name].unsqueeze(0))
+    return module.eval()
