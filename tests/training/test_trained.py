@@ -30,7 +30,10 @@ def test_rebuilt_network_has_the_recorded_test_accuracy(chosen: str, tmp_path: P
     module = goldfish.trained(tmp_path)
     for name, value in module.model.named_parameters():
         assert torch.equal(value[0], outcome.state_dict[name])
-    task, data = module.task, PackData(module.task, module.configs, torch.device("cpu"), next(module.parameters()).dtype)
+    task, data = (
+        module.task,
+        PackData(module.task, module.configs, torch.device("cpu"), next(module.parameters()).dtype),
+    )
     right, asked = 0.0, 0.0
     for part in data.evaluation("test", task.length):
         spread = module.spread(part)
