@@ -100,7 +100,7 @@ def test_to_torch_refuses_what_torch_has_not() -> None:
     [
         ("lstn", {}, r"cell=lstn: did you mean 'lstm'\?"),
         ("lstm", {"engine": "stepwize"}, r"engine=stepwize: did you mean 'stepwise'\?"),
-        ("rnn", {"nonlinearity": "sigmoid"}, "cell.nonlinearity=sigmoid: .*identity, relu, tanh"),
+        ("rnn", {"nonlinearity": "softplus"}, "cell.nonlinearity=softplus: .*identity, relu, sigmoid, tanh"),
         ("rnn", {"non_linearity": "relu"}, r"cell.non_linearity=relu: .*did you mean 'nonlinearity'\?"),
         ("gru", {"nonlinearity": "relu"}, "cell.nonlinearity=relu: unknown argument of gru"),
         ("rnn", {"hidden_size": 0}, "cell.hidden_size=0: expected int"),

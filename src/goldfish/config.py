@@ -84,6 +84,7 @@ def _check_together(config: Config) -> None:
     """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
     cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
     _check_model(config)
+    _check_omega(config)
     suits = registry.signature("init", init).constants.get("CELLS")
     if suits is not None and cell not in suits:
         fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
@@ -113,6 +114,15 @@ def _check_model(config: Config) -> None:
         if config[group] != _group(group, {}):
             head = f"{group}={config[group]['name']}: model={model} has no {group}"
             raise ConfigError(f"{head}; leave cell and init at their defaults")
+
+
+def _check_omega(config: Config) -> None:
+    """Refuse Ω where it is not defined: the adjoint of one layer of a vanilla RNN, read in one direction."""
+    weight, cell, model = config["trainer"]["omega"], config["cell"], config["model"]
+    one = model["name"] == "recurrent" and not model["bidirectional"] and cell["num_layers"] == 1
+    readout = registry.signature("task", config["task"]["name"]).attributes.get("readout", "last")
+    if weight and not (cell["name"] == "rnn" and one and readout != "decoded"):
+        raise ConfigError(f"trainer.omega={weight}: only cell=rnn of one layer, in one direction, has it; expected 0")
 
 
 def over_cells(model: str) -> bool:

@@ -194,7 +194,7 @@ class Recurrent(nn.Module):
         Raises:
             ValueError: when torch.nn has no such cell.
         """
-        if self.name not in _TORCH or self.cell.nonlinearity == "identity":
+        if self.name not in _TORCH or self.cell.nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"torch.nn has no {self.name} with nonlinearity {self.cell.nonlinearity}")
         extra = {"nonlinearity": self.cell.nonlinearity} if self.name == "rnn" else {}
         first = self.get_parameter("weight_ih_l0")

@@ -22,6 +22,9 @@ class Trainer:
     """How long and how a run is trained, and how often it is evaluated.
 
     `validate_every` counts training steps; `evaluation_size` is the number of sequences in every evaluation set.
+    `omega`: weight of the regulariser Ω of Pascanu et al. 2013, which keeps the gradient's norm from step to step; of a
+    vanilla RNN of one layer.
+    `stop_when_solved`: a run's training ends at the first validation at which its task counts as solved.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class Trainer:
         evaluation_size: Annotated[int, at_least(1)] = 256,
         accelerator: Literal["auto", "cpu", "gpu"] = "auto",
         precision: Literal["32-true", "64-true"] = "32-true",
+        omega: Annotated[float, at_least(0)] = 0.0,
+        stop_when_solved: bool = False,
     ) -> None: ...
 
 

@@ -21,7 +21,7 @@ from goldfish.engines import cuda, select
 from goldfish.engines.cuda import launch, source
 from goldfish.engines.cuda.plan import Multiprocessor
 
-CASES = [Case("rnn", name, "cuda") for name in ("tanh", "relu", "identity")]
+CASES = [Case("rnn", name, "cuda") for name in ("tanh", "relu", "identity", "sigmoid")]
 CASES += [Case("lstm", None, "cuda"), Case("gru", None, "cuda")]
 each_cuda_case = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -66,12 +66,15 @@ CASES = list(_cases())
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
+WRITTEN_OUT = {"identity": lambda a: a, "sigmoid": torch.sigmoid}  # units that torch.nn.RNN does not have
+
+
 class _Generic(nn.Module):
-    """One step of a cell that torch.nn does not have: the affine identity written out, else the cell's own step."""
+    """One step of a cell that torch.nn does not have: the units above written out, else the cell's own step."""
 
     def __init__(self, cell: Cell, input_size: int) -> None:
         super().__init__()
-        self.step, self.linear = cell.step, cell.nonlinearity == "identity"
+        self.step, self.activate = cell.step, WRITTEN_OUT.get(cell.nonlinearity)
         G, H = len(cell.gates), cell.hidden_size
         self.weight_ih = nn.Parameter(torch.empty(G * H, input_size, dtype=torch.float64))
         self.weight_hh = nn.Parameter(torch.empty(G * H, H, dtype=torch.float64))
@@ -80,8 +83,8 @@ class _Generic(nn.Module):
 
     def forward(self, x: Tensor, state: Any) -> Any:
         wx = x @ self.weight_ih.T + self.bias_ih
-        if self.linear:
-            return wx + state @ self.weight_hh.T + self.bias_hh
+        if self.activate is not None:
+            return self.activate(wx + state @ self.weight_hh.T + self.bias_hh)
         before = tuple(s.unsqueeze(0) for s in (state if isinstance(state, tuple) else (state,)))
         after = self.step(wx.unsqueeze(0), before, self.weight_hh.unsqueeze(0), self.bias_hh.unsqueeze(0))
         return tuple(s.squeeze(0) for s in after) if len(after) > 1 else after[0].squeeze(0)
@@ -92,7 +95,7 @@ def _one_layer(recurrent: Recurrent, replica: int, layer: int) -> nn.Module:
     cell, weights = recurrent.cell, recurrent.layer_weights(layer)
     input_size = weights.weight_ih.shape[-1]
     module: nn.Module
-    if recurrent.name in TORCH and cell.nonlinearity != "identity":
+    if recurrent.name in TORCH and cell.nonlinearity not in WRITTEN_OUT:
         extra = {"nonlinearity": cell.nonlinearity} if recurrent.name == "rnn" else {}
         module = TORCH[recurrent.name](input_size, cell.hidden_size, dtype=torch.float64, **extra)
     else:

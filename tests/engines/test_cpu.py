@@ -25,7 +25,7 @@ from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
 from goldfish.threads import one_thread
 
-CELLS = {"rnn": ("tanh", "relu", "identity"), "lstm": (None,), "gru": (None,)}
+CELLS = {"rnn": ("tanh", "relu", "identity", "sigmoid"), "lstm": (None,), "gru": (None,)}
 KINDS = [(name, choice) for name, choices in CELLS.items() for choice in choices]
 each_kind = pytest.mark.parametrize(("name", "nonlinearity"), KINDS)
 

@@ -12,7 +12,7 @@ from goldfish.cells.base import Carry, HandDerivedCell, State, tanh_backward
 
 
 class RNN(HandDerivedCell):
-    """Vanilla RNN: h_t = φ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), as torch.nn.RNN; φ may also be the identity.
+    """Vanilla RNN: h_t = φ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), as torch.nn.RNN; φ may also be σ or the identity.
 
     Adjoint, with a_t the pre-activation: dL/da_t = φ'(a_t) · dL/dh_t and
     dL/dh_{t-1} = direct_{t-1} + W_hhᵀ dL/da_t (Pascanu, Mikolov, Bengio 2013, eq. 5).
@@ -23,7 +23,7 @@ class RNN(HandDerivedCell):
         *,
         hidden_size: Annotated[int, at_least(1)] = 32,
         num_layers: Annotated[int, at_least(1)] = 1,
-        nonlinearity: Literal["tanh", "relu", "identity"] = "tanh",
+        nonlinearity: Literal["tanh", "relu", "identity", "sigmoid"] = "tanh",
     ) -> None:
         super().__init__(hidden_size=hidden_size, num_layers=num_layers)
         self.nonlinearity = nonlinearity
@@ -36,6 +36,8 @@ class RNN(HandDerivedCell):
     def _activate(self, a: Tensor) -> Tensor:
         if self.nonlinearity == "tanh":
             return torch.tanh(a)
+        if self.nonlinearity == "sigmoid":
+            return torch.sigmoid(a)
         return torch.relu(a) if self.nonlinearity == "relu" else a
 
     def step_in_place(
@@ -45,6 +47,8 @@ class RNN(HandDerivedCell):
         gates.baddbmm_(state[0], weight_hh_t)
         if self.nonlinearity == "tanh":
             gates.tanh_()
+        elif self.nonlinearity == "sigmoid":
+            gates.sigmoid_()
         elif self.nonlinearity == "relu":
             gates.relu_()
         return (gates,)
@@ -62,6 +66,8 @@ class RNN(HandDerivedCell):
         dh, _ = adjoint
         if self.nonlinearity == "tanh":
             tanh_backward(dh, gates, out=dgates)
+        elif self.nonlinearity == "sigmoid":
+            torch.ops.aten.sigmoid_backward.grad_input(dh, gates, grad_input=dgates)
         elif self.nonlinearity == "relu":
             torch.mul(dh, gates > 0, out=dgates)
         else:

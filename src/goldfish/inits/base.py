@@ -16,7 +16,7 @@ class Layer:
     Attributes:
         cell: the cell's name, "rnn", "lstm", "gru".
         gates: the gates' names in torch's order, ("h",), ("i", "f", "g", "o"), ("r", "z", "n").
-        nonlinearity: of the vanilla RNN, "tanh", "relu" or "identity"; "tanh" for gated cells.
+        nonlinearity: of the vanilla RNN, "tanh", "relu", "sigmoid" or "identity"; "tanh" for gated cells.
         sequence_length: T, the number of time steps that the run trains on; None where nobody trains.
         weight_ih: (G, H, D).
         weight_hh: (G, H, H); h_t = φ(weight_hh @ h_{t-1} + …).

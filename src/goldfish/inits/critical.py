@@ -33,10 +33,12 @@ def critical(
     Replaces W_hh; W_ih and the biases stay PyTorch's: R is stated, not enforced.
 
     Raises:
-        ConfigError: for a cell other than rnn.
+        ConfigError: for a cell other than rnn, and for sigmoid units.
     """
     if layer.cell not in CELLS:
         raise ConfigError(f"init=critical: does not suit cell={layer.cell}, only {', '.join(CELLS)}")
+    if layer.nonlinearity == "sigmoid":
+        raise ConfigError("init=critical: does not suit cell.nonlinearity=sigmoid, only identity, relu, tanh")
     variance = 1 / layer.hidden_size if input_variance is None else input_variance
     std = critical_sigma(layer.nonlinearity, variance) / math.sqrt(layer.hidden_size)
     layer.weight_hh.copy_(std * torch.randn(layer.weight_hh.shape, generator=generator, dtype=torch.float64))

@@ -13,6 +13,7 @@ from typing import Any
 from goldfish.config import Config, resolve
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
+LATER = {"omega": 0.0, "stop_when_solved": False}  # settings that recorded runs know nothing of, as they were then
 
 
 def fingerprint(config: Config) -> str:
@@ -30,7 +31,11 @@ def identity(config: Config) -> dict[str, Any]:
     content = _content(task["name"], task.get("data"), task.get("dataset"))
     if content is not None:
         task = {key: value for key, value in task.items() if key != "data"} | {"content": content}
-    trainer = {key: value for key, value in config["trainer"].items() if key != "accelerator"}
+    trainer = {
+        key: value
+        for key, value in config["trainer"].items()
+        if key != "accelerator" and not (key in LATER and value == LATER[key])
+    }
     rest = {key: value for key, value in config.items() if key != "tracking"}
     if rest.get("model") == _default_model():
         del rest["model"]  # runs were recorded before there was anything to choose

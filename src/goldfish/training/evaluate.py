@@ -59,7 +59,7 @@ class Measurements:
     phases: list[str] = field(default_factory=list)
 
     def take(self, module: PackModule, data: PackData, phase: str) -> None:
-        """Measure every replica, once in each phase."""
+        """Measure every replica, once in each phase; halfway only those that still train."""
         if phase in self.phases:
             return
         for found in (
@@ -67,7 +67,9 @@ class Measurements:
             measure_spectral_radius(module, phase),
             measure_probes(module, data, phase),
         ):
-            for row, measured in zip(self.rows, found, strict=True):
+            for replica, (row, measured) in enumerate(zip(self.rows, found, strict=True)):
+                if phase == "half" and module.stopped(replica):
+                    continue
                 row.metrics |= measured.metrics
                 row.curves += measured.curves
         self.phases.append(phase)

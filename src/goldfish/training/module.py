@@ -19,6 +19,7 @@ from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
 from goldfish.training.metrics import ReplicaMean
+from goldfish.training.omega import omega_gradient
 from goldfish.training.outcome import Point
 from goldfish.training.packed import PackedWeights
 from goldfish.training.random import generator
@@ -118,6 +119,15 @@ class PackModule(pl.LightningModule):
         on_curve = self.steps_done % trainer["validate_every"] == 0 or self.steps_done == trainer["max_steps"]
         return on_curve and self.validated < self.steps_done
 
+    def stopped(self, replica: int) -> bool:
+        """True for a run that is solved and asked to stop there: it keeps the weights that it had."""
+        return bool(self.configs[0]["trainer"]["stop_when_solved"]) and self.solved_at[replica] is not None
+
+    @property
+    def over(self) -> bool:
+        """True where further training steps would change nothing, because every run is solved and asked to stop."""
+        return all(self.stopped(replica) for replica in range(len(self.configs)))
+
     def cpu(self) -> Self:
         """Nothing: Lightning would move the network after every fit, and its weights would lose what joins them."""
         return self
@@ -140,10 +150,17 @@ class PackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the optimiser down the sum over replicas of each one's mean loss."""
-        with self._noise():
+        weight = self.configs[0]["trainer"]["omega"]
+        with self._noise(), _states(self.recurrents if weight else []) as states:
             outputs = self(batch)
         losses = self.task.losses(outputs, batch)
-        self.weights.backward((losses / losses.shape[-1]).sum())
+        direct = self.weights.backward((losses / losses.shape[-1]).sum(), also=states)
+        if weight:
+            (recurrent,), (h,) = self.recurrents, states
+            own = recurrent.get_parameter("weight_hh_l0")
+            self.weights.add(
+                own, weight * omega_gradient(own.detach(), h.detach(), direct[0], recurrent.cell.nonlinearity)
+            )
         self._clip(losses.detach())
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
@@ -200,7 +217,7 @@ class PackModule(pl.LightningModule):
         # torchmetrics squeezes a single replica's axis away
         rows = {name: value.reshape(-1).tolist() for name, value in values.items()}
         for replica in range(len(self.configs)):
-            if replica in self.diverged:
+            if replica in self.diverged or self.stopped(replica):
                 continue
             now = {name: row[replica] for name, row in rows.items()}
             self.curves[replica] += [Point(name, "training", step, value) for name, value in now.items()]
@@ -208,11 +225,27 @@ class PackModule(pl.LightningModule):
             metrics = {"accuracy": now["val/accuracy"], "loss": now["val/loss"]}
             if self.solved_at[replica] is None and self.task.solved(metrics):
                 self.solved_at[replica] = step
+            if self.stopped(replica):
+                self.weights.freeze(replica)
+        if self.over:
+            self.trainer.should_stop = True
 
 
 def answer(model: Callable[..., Any], task: Task, batch: Batch) -> Any:
     """What a model says of a batch: an encoder-decoder is given the true words, any other model the mask."""
     return model(batch.inputs, batch.targets if task.readout == "decoded" else batch.mask)
+
+
+@contextmanager
+def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
+    """The top layer's states, (R, B, T, H), of every forward pass inside."""
+    found: list[Tensor] = []
+    handles = [part.register_forward_hook(lambda module, given, out: found.append(out[0])) for part in recurrents]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Running:

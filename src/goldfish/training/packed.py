@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,10 +39,22 @@ class PackedWeights:
         parts = flat.split([value[0].numel() for value in self._parameters], dim=1)
         return [part.unflatten(1, value.shape[1:]) for part, value in zip(parts, self._parameters, strict=True)]
 
-    def backward(self, outputs: Tensor, cotangent: Tensor | None = None) -> None:
-        """The gradient of a loss, or of outputs given the loss's own to them; zero for a parameter without a part."""
-        found = torch.autograd.grad(outputs, self._parameters, cotangent, allow_unused=True, materialize_grads=True)
-        torch._foreach_copy_(self._gradients, found)
+    def backward(
+        self, outputs: Tensor, cotangent: Tensor | None = None, also: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, ...]:
+        """The gradient of a loss, or of outputs given the loss's own to them; zero for a parameter without a part.
+
+        Returns those to the tensors in `also`, which are no parameters.
+        """
+        asked = [*self._parameters, *also]
+        found = torch.autograd.grad(outputs, asked, cotangent, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._gradients, found[: len(self._parameters)])
+        return found[len(self._parameters) :]
+
+    def add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+        """Add to the gradient of one parameter, (R, …)."""
+        (index,) = (index for index, own in enumerate(self._parameters) if own is parameter)
+        self._gradients[index].add_(gradient)
 
     def norms(self) -> Tensor:
         """The Euclidean norm of each replica's gradient, (R,)."""

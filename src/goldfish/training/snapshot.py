@@ -58,6 +58,7 @@ def restore(module: PackModule, measured: Measurements, state: dict[str, Any], r
         module.solved_at[replica] = state["solved_at"][row]
         if state["diverged"][row] is not None:
             module.diverged[replica] = state["diverged"][row]
+        if replica in module.diverged or module.stopped(replica):
             module.weights.freeze(replica)
     if state["running"]["steps"]:
         losses, norms = (state["running"][name][list(rows)] for name in ("losses", "norms"))

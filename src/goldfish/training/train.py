@@ -94,6 +94,8 @@ def train_pack(
         if progress and module.steps_done:
             progress(module.steps_done * len(configs))
         _fit(module, data, measured, keeper, progress)
+        if progress and module.over:
+            progress((first["trainer"]["max_steps"] - module.steps_done) * len(configs))
         recall = measure_recall(module, data, keeper.look)
         scores = measure_scores(module, data, keeper.look)
         seconds = (time.time() - started) / len(configs)
@@ -170,7 +172,7 @@ def _fit(module: PackModule, data: PackData, measured: Measurements, keeper: Kee
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
         _validate(module, data, callbacks)
-        while module.steps_done < last:
+        while module.steps_done < last and not module.over:
             # Lightning counts from where a fit starts: between two validations, the first one ends at the second
             ahead = every - module.steps_done % every
             steps = last - module.steps_done if ahead == every else min(ahead, last - module.steps_done)
@@ -224,7 +226,7 @@ def _outcome(module: PackModule, replica: int, measured: Measured, started: floa
         curves=[*module.curves[replica], *measured.curves],
         state_dict=weights,
         parameters=module.weights.rows[replica].numel(),
-        steps=module.steps_done,
+        steps=solved_at if module.stopped(replica) and solved_at else config["trainer"]["max_steps"],
         seconds=seconds,
         started=started,
         packed=len(module.configs),

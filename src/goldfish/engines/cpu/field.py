@@ -19,7 +19,7 @@ from __future__ import annotations
     TILES,  # of a replica
     CHUNK,  # steps whose saved values are held at once: T, or fewer where they are computed again
     RING,  # steps whose adjoints are gathered before they enter the weights' gradients
-    NONLINEARITY,  # 0 identity, 1 tanh, 2 ReLU
+    NONLINEARITY,  # 0 identity, 1 tanh, 2 ReLU, 3 σ
     X,  # inputs (R, T, B, D), by strides
     X_R,
     X_T,

@@ -25,7 +25,7 @@ from goldfish.engines.stepwise import Workspace, unpack
 RECOMPUTE_FROM = 10_000  # steps from which on the backward pass computes what it needs again, chunk by chunk
 RING = 2**17  # bytes of adjoints that are gathered before they enter the weights' gradients: they stay in cache
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_NONLINEARITIES = ("identity", "tanh", "relu")
+_NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 
 
 def tile_rows(B: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from numba import njit
 
 from goldfish.engines.cpu import field
-from goldfish.engines.cpu.functions import OPTIONS, positive, tanh
+from goldfish.engines.cpu.functions import OPTIONS, positive, sigmoid, tanh
 from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
 from goldfish.engines.cpu.vector import at, at_least, load, pointer, read, store
 
@@ -40,6 +40,9 @@ def forward(
                 after, slope = tanh(before)
             elif nonlinearity == 2:
                 after, slope = at_least(before, 0.0), positive(before)
+            elif nonlinearity == 3:
+                after = sigmoid(before)
+                slope = after * sigmoid(0.0 - before)
             else:
                 after, slope = before, before * 0.0 + 1.0
             store(now, j, after)

@@ -16,7 +16,7 @@ TILES = (1, 2, 4, 8)
 THREADS = 512  # of one multiprocessor: 128 registers each
 REGISTERS = 64  # of a thread, that hold weights
 LARGEST = 2**20  # bytes of one replica's W_hh: reading more from L2 in every step is not worth it
-NONLINEARITIES = ("identity", "tanh", "relu")
+NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 COLUMNS = {"rnn": 1, "lstm": 4, "gru": 4}  # of dL/d(gates), in units of H
 _PART = 16  # as in backward.cuh
 

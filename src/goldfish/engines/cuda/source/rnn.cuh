@@ -11,6 +11,10 @@ __device__ __forceinline__ real step(const real (&sums)[GATES], real (&gates)[GA
     return a;
 #elif NONLINEARITY == 1
     return tangent(a, gates[0]);
+#elif NONLINEARITY == 3
+    const real after = sigmoid(a);
+    gates[0] = after * sigmoid(-a);
+    return after;
 #else
     const bool negative = a <= ZERO;  // a NaN is not, and stays
     gates[0] = negative ? ZERO : ONE;
