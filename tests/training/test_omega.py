@@ -41,9 +41,9 @@ def by_autograd(W: Tensor, inputs: Tensor, readout: Tensor, nonlinearity: str) -
     fresh = W.detach().clone().requires_grad_()
     found = []
     for g, a in zip(totals, before, strict=True):
-        x = (g * slope(a.detach())) @ fresh
         kept = g.square().sum(-1) >= BOUND
-        found += list(((x.square().sum(-1) / g.square().sum(-1) - 1) ** 2)[kept])
+        x = (g * slope(a.detach()))[kept] @ fresh
+        found += list((x.square().sum(-1) / g[kept].square().sum(-1) - 1) ** 2)
     (gradient,) = torch.autograd.grad(torch.stack(found).mean(), fresh)
     direct = torch.zeros(B, T, H, dtype=torch.float64)
     direct[:, -1] = torch.autograd.grad((states[-1] @ readout).square().sum() / B, states[-1])[0]
@@ -97,7 +97,7 @@ def test_a_training_step_adds_it_to_the_gradient_of_the_recurrent_weights_alone(
         named = zip(module.model.named_parameters(), module.weights._gradients, strict=True)
         gradients[omega] = {name: value.clone() for (name, _), value in named}
     changed = [name for name, value in gradients[0.0].items() if not torch.equal(value, gradients[3.0][name])]
-    assert changed == ["network.weight_hh_l0"]
+    assert changed == ["recurrent.weight_hh_l0"]
 
 
 def test_alone_it_trains_as_in_a_pack() -> None:

@@ -156,16 +156,19 @@ class PackModule(pl.LightningModule):
         losses = self.task.losses(outputs, batch)
         direct = self.weights.backward((losses / losses.shape[-1]).sum(), also=states)
         if weight:
-            (recurrent,), (h,) = self.recurrents, states
-            own = recurrent.get_parameter("weight_hh_l0")
-            self.weights.add(
-                own, weight * omega_gradient(own.detach(), h.detach(), direct[0], recurrent.cell.nonlinearity)
-            )
+            self._add_omega(weight, states[0].detach(), *direct)
         self._clip(losses.detach())
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.step()
         self.steps_done += 1
+
+    def _add_omega(self, weight: float, h: Tensor, direct: Tensor, final: Tensor) -> None:
+        """Add the derivative of Ω to the gradient; the loss may see the last state as an output or as the final one."""
+        (recurrent,) = self.recurrents
+        direct[:, :, -1] += final[:, -1]
+        own = recurrent.get_parameter("weight_hh_l0")
+        self.weights.add(own, weight * omega_gradient(own.detach(), h, direct, recurrent.cell.nonlinearity))
 
     @contextmanager
     def _noise(self) -> Iterator[None]:
@@ -238,9 +241,12 @@ def answer(model: Callable[..., Any], task: Task, batch: Batch) -> Any:
 
 @contextmanager
 def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
-    """The top layer's states, (R, B, T, H), of every forward pass inside."""
+    """The top layer's states, (R, B, T, H), and the final ones, (R, L, B, H), of every forward pass inside."""
     found: list[Tensor] = []
-    handles = [part.register_forward_hook(lambda module, given, out: found.append(out[0])) for part in recurrents]
+    handles = [
+        part.register_forward_hook(lambda module, given, out: found.extend((out[0], out[1]["h"])))
+        for part in recurrents
+    ]
     try:
         yield found
     finally:
