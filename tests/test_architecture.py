@@ -24,6 +24,7 @@ LAYERS = [
     {"models", "probes"},
     {"training"},
     {"figures"},
+    {"check"},
     {"tracking"},
     {"sweep"},
     {"bench"},

@@ -25,6 +25,7 @@ How far back can a recurrent network remember, and why does it forget?
   goldfish train -m [overrides]           train every combination: cell=rnn,lstm seed=0,1 task.length=10,20
   goldfish reproduce <experiment> …       train what an experiment lacks, then its table and figures
   goldfish figures <experiment> …         draw an experiment's figures again from its table
+  goldfish check [experiment] …           our results beside the published ones, with a verdict for each claim
   goldfish export --to runs.csv|.parquet  every recorded run as one table
   goldfish status [experiment]            what is recorded, running, interrupted, failed, stale or missing
   goldfish explain <run>                  whether a run is recorded, and why it would be trained again or not
@@ -78,9 +79,12 @@ def reproduce(arguments: Sequence[str]) -> int:
     )
     parser = _parser("reproduce", about)
     _experiments(parser)
+    parser.add_argument("--all", action="store_true", help="every experiment there is")
     parser.add_argument("--update-results", action="store_true", help="copy them into experiments/<name>/results")
     parser.add_argument("--rerun", default="missing", metavar="missing|stale|all", help="runs to train (missing)")
     args = parsed(parser, arguments)
+    if args.all:
+        args.experiments = _all(args)
     _check_experiments(args)
     from goldfish.sweep.launch import RERUN
 
@@ -100,6 +104,22 @@ def figures(arguments: Sequence[str]) -> int:
 
     redraw(args.experiments, scale=args.scale)
     return 0
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Compare results with what was published."""
+    about = (
+        "Compare results with what papers report, claim by claim, by the rules in experiments/<name>/published.csv. "
+        "Exit code 1 where a verdict is not the one that is kept with the results."
+    )
+    parser = _parser("check", about)
+    parser.add_argument("experiments", nargs="*", metavar="experiment", help="folders of experiments/ (all)")
+    parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="whose results (cpu)")
+    parser.add_argument("--update", action="store_true", help="keep these verdicts, and write experiments/README.md")
+    args = parsed(parser, arguments)
+    from goldfish.cli.check import check
+
+    return check(args.experiments, scale=choice("--scale", args.scale, SCALES), update=args.update)
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -187,6 +207,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "reproduce": reproduce,
     "figures": figures,
+    "check": check,
     "export": export,
     "status": status,
     "explain": explain,
@@ -209,6 +230,15 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 def _experiments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiments", nargs="*", metavar="experiment", help="folders of experiments/")
     parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="how large a sweep (cpu)")
+
+
+def _all(args: argparse.Namespace) -> list[str]:
+    """Every experiment; those that sweep come first, since one that measures may read their results."""
+    from goldfish.sweep import experiment
+
+    if args.experiments:
+        raise ConfigError(f"--all: stands for every experiment; leave out {' '.join(args.experiments)}")
+    return sorted(experiment.folders(), key=lambda name: (experiment.read(name).measured, name))
 
 
 def _check_experiments(args: argparse.Namespace) -> None:

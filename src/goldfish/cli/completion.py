@@ -29,6 +29,7 @@ def suggestions(command: str | None) -> list[str]:
     flags = {
         "reproduce": ["--scale", "--update-results", "--rerun"],
         "figures": ["--scale"],
+        "check": ["--scale", "--update"],
         "export": ["--to", "--experiment"],
         "status": ["--scale"],
         "doctor": ["--relocate", "--release", "--torch"],
@@ -37,5 +38,5 @@ def suggestions(command: str | None) -> list[str]:
     }
     if command is None:
         return [*COMMANDS, "--help", "--version"]
-    named = sorted(folders()) if command in ("reproduce", "figures", "status", "ui") else []
+    named = sorted(folders()) if command in ("reproduce", "figures", "check", "status", "ui") else []
     return named + flags.get(command, [])

@@ -90,8 +90,15 @@ def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rer
         print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
     elif update_results:
         print(f"Results: {results.publish(experiment, scale, files)}")
+        _keep_verdicts(experiment, scale)
     print(f"MLflow UI: goldfish ui {experiment.name}")
     return code
+
+
+def _keep_verdicts(experiment: Experiment, scale: str) -> None:
+    from goldfish.cli import check
+
+    check.keep(check.judge(experiment, scale), scale)
 
 
 def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.DataFrame | None:

@@ -56,16 +56,16 @@ def critical_sigma(nonlinearity: str, input_variance: float) -> float:
         low, high = high, 2 * high
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if _input_variance(middle) < input_variance else (low, middle)
-    return 1 / math.sqrt(_tanh_moments(high)[1])
+    return 1 / math.sqrt(tanh_moments(high)[1])
 
 
 def _input_variance(q: float) -> float:
     """The R at which q is the fixed point of the critical network: q - σ_w² E[φ²]; it grows with q."""
-    square, slope = _tanh_moments(q)
+    square, slope = tanh_moments(q)
     return q - square / slope
 
 
-def _tanh_moments(q: float) -> tuple[float, float]:
+def tanh_moments(q: float) -> tuple[float, float]:
     """E[φ(√q z)²] and E[φ'(√q z)²] for φ = tanh.
 
     By the trapezoidal rule, whose error falls exponentially for analytic integrands; it needs no eigenvalues, as
