@@ -36,7 +36,7 @@ def _slopes(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The longest T up to which every length was solved, and its log2 ratio to 6 ξ; `outside` where that is off the map.
+    """The longest T up to which every length was solved, and its log2 ratio to 6 ξ; outside where that is off the map.
 
     Half the shortest length stands for none.
     """

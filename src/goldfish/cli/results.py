@@ -85,7 +85,9 @@ def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if (place / SELECTION).is_file():
         runs.attrs["selected"] = selection.note(selection.read(place / SELECTION))
     if (place / SAMPLES).is_file():
-        runs.attrs["samples"] = pd.read_csv(place / SAMPLES, keep_default_na=False).to_dict("records")
+        samples = pd.read_csv(place / SAMPLES, keep_default_na=False, na_values=[""])
+        texts = {name: "" for name in samples if not pd.api.types.is_numeric_dtype(samples[name])}
+        runs.attrs["samples"] = samples.fillna(texts).to_dict("records")
     return runs, curves
 
 
