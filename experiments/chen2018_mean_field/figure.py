@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from goldfish.check import figure as beside
@@ -15,6 +16,7 @@ from goldfish.figures.statistics import mean_interval
 from goldfish.probes.mean_field import mean_field
 
 MULTIPLE = 6
+_KEYS = ("init.sigma_w", "length", "seed", "outcome")
 GATES = (
     ("lstm", "pytorch", None, "LSTM, PyTorch's default"),
     ("lstm", "unit_forget", 1.0, "LSTM, b_f = 1"),
@@ -33,6 +35,11 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
         *style.save(slopes(runs, samples), out / "figure2_slopes"),
         *style.save(trainable(runs, samples), out / "figure3_trainable"),
     ]
+
+
+def table(runs: pd.DataFrame) -> str:
+    """What the experiment ends with."""
+    return beside.text(Path(__file__).parent, runs)
 
 
 @style.paper()
@@ -64,7 +71,7 @@ def slopes(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     return figure
 
 
-def _gates(ax, runs: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]
+def _gates(ax: Axes, runs: pd.DataFrame) -> None:
     names = []
     for cell, init, bias, name in GATES:
         rows = runs[(runs["cell"] == cell) & (runs["init"] == init)]
@@ -87,7 +94,7 @@ def _gates(ax, runs: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]
 @style.paper()
 def trainable(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Solved fraction over σ_w and T, with T = 6 ξ."""
-    own = runs[(runs["task"] == "recall") & (runs["init"] == "gaussian")]
+    own = runs.loc[(runs["task"] == "recall") & (runs["init"] == "gaussian"), [*_KEYS]].copy()
     sigmas, lengths = sorted(set(own["init.sigma_w"])), sorted(set(own["length"]))
     share = own.assign(solved=own["outcome"] == "solved").pivot_table(
         index="length", columns="init.sigma_w", values="solved"

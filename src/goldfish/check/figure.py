@@ -41,6 +41,16 @@ def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
     return [] if figure is None else style.save(figure, out / "figure1_beside_published")
 
 
+def text(folder: Path, runs: pd.DataFrame) -> str:
+    """What an experiment ends with: a line for each claim of which there are runs."""
+    samples = pd.DataFrame(runs.attrs.get("samples", []))
+    claims = published.read(folder)
+    judged = [published.judge(claim, runs, samples) for claim in claims]
+    found = zip(claims, judged, strict=True)
+    lines = [f"{one.verdict or 'orientation'}: {claim.claim}: {one.told}" for claim, one in found]
+    return "\n".join([*lines, f"In all: {rules.overall([one.verdict for one in judged])}"])
+
+
 @style.paper()
 def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure | None:
     """A panel for each metric, a row for each claim of which there are runs."""

@@ -32,6 +32,7 @@ RULES = {
 }
 NOT_RUN = "not run at this scale"
 _SOLVED = "solved"
+NULL = "null"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def table(claim: Claim, runs: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFra
 
 
 def chosen(table: pd.DataFrame, pairs: dict[str, str]) -> pd.DataFrame:
-    """The rows with these values; numbers compare as numbers, a column that is not there matches nothing."""
+    """The rows with these values; numbers as numbers, null as no value; a column that is not there matches nothing."""
     rows = table[~table["outcome"].isin(grid.HOLES)] if "outcome" in table else table
     for column, wanted in pairs.items():
         if column not in rows:
@@ -122,6 +123,8 @@ def chosen(table: pd.DataFrame, pairs: dict[str, str]) -> pd.DataFrame:
 
 
 def _same(found: object, wanted: str) -> bool:
+    if wanted == NULL:
+        return bool(pd.isna(found))
     try:
         return float(found) == float(wanted)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1,0 +1,19 @@
+"""Accuracy of copying by networks of 10,000 parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from goldfish.check import figure
+
+
+def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
+    """Draw the figure into `out`, as PDF and PNG; returns the files written."""
+    return figure.save(Path(__file__).parent, runs, out)
+
+
+def table(runs: pd.DataFrame) -> str:
+    """What the experiment ends with."""
+    return figure.text(Path(__file__).parent, runs)

@@ -1,0 +1,25 @@
+"""How far test accuracy varies over settings of the LSTM, and over cells at one setting, for each seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+
+def samples(runs: pd.DataFrame, network: Callable[[str], Any]) -> pd.DataFrame:
+    """Columns kind (settings, inits, cells), seed, spread: the largest minus the smallest test accuracy."""
+    kept = runs[~runs["outcome"].isin(("failed", "missing"))]
+    common = (kept["optimizer"] == "adam") & (kept["optimizer.lr"] == 0.001)
+    parts = {
+        "settings": kept[kept["cell"] == "lstm"],
+        "inits": kept[(kept["cell"] == "lstm") & common],
+        "cells": kept[common & (kept["init"] == "pytorch")],
+    }
+    found = []
+    for kind, rows in parts.items():
+        for seed, own in rows.groupby("seed"):
+            accuracy = own["test/accuracy"].fillna(own["recall/chance"].max())  # a diverged run is at chance
+            found.append({"kind": kind, "seed": seed, "spread": float(accuracy.max() - accuracy.min())})
+    return pd.DataFrame(found, columns=["kind", "seed", "spread"])
