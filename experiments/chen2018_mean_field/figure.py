@@ -107,7 +107,7 @@ def trainable(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
         share.reindex(index=lengths, columns=sigmas), origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1
     )
     limits = samples[samples["kind"] != "slope"].groupby("sigma_w")["scale"].first()
-    places = [(index, limits[sigma]) for index, sigma in enumerate(sigmas) if np.isfinite(limits[sigma])]
+    places = [(x, limits[sigma]) for x, sigma in enumerate(sigmas) if lengths[0] <= limits[sigma] <= lengths[-1]]
     log = np.log2(np.array(lengths, dtype=float))
     xs, ys = [x for x, _ in places], [np.interp(np.log2(y), log, np.arange(len(log))) for _, y in places]
     ax.plot(xs, ys, "-o", color="#D55E00", markersize=2.5)

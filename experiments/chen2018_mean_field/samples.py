@@ -15,7 +15,8 @@ MULTIPLE = 6  # of ξ, up to which the paper finds networks trainable
 
 
 def samples(runs: pd.DataFrame, network: Callable[[str], Any]) -> pd.DataFrame:
-    """Rows of kind slope (one for each run) and limit or outside (one for each σ_w of the map and seed)."""
+    """Rows of kind slope (one for each run) limit or outside (one for each σ_w of the map and seed)
+    and limits (the mean over σ_w, one for each seed)."""
     drawn = runs[(runs["init"] == "gaussian") & ~runs["outcome"].isin(("failed", "missing"))].copy()
     drawn["R"] = [(u**2 / SYMBOLS[task]) for u, task in zip(drawn["init.sigma_u"], drawn["task"], strict=True)]
     return pd.DataFrame(
@@ -53,4 +54,6 @@ def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
         inside = lengths[0] <= scale <= lengths[-1]
         told = {"kind": "limit" if inside else "outside", "sigma_w": sigma_w, "R": round(float(R), 6), "seed": seed}
         found.append(told | {"longest": longest, "scale": scale, "log2_longest_over_6xi": math.log2(longest / scale)})
-    return found
+    inner = pd.DataFrame([row for row in found if row["kind"] == "limit"])
+    means = inner.groupby("seed")["log2_longest_over_6xi"].mean() if len(inner) else {}
+    return [*found, *({"kind": "limits", "seed": s, "log2_longest_over_6xi": m} for s, m in dict(means).items())]

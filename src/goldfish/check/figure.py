@@ -63,15 +63,11 @@ def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> 
         return None
     heights = [0.24 * len(own) + 0.12 for own in metrics.values()]
     figure, axes = style.panels(
-        len(metrics), 1, height=max(heights), left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.55), note=_NOTE
+        len(metrics), 1, height=heights, left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.5), note=_NOTE
     )
-    for ax, (metric, own), height in zip(axes[:, 0], metrics.items(), heights, strict=True):
+    for ax, (metric, own) in zip(axes[:, 0], metrics.items(), strict=True):
         _panel(ax, own, runs, samples)
         ax.set_title(LABELS.get(metric, metric))
-        box = ax.get_position()
-        ax.set_position(
-            (box.x0, box.y1 - box.height * height / max(heights), box.width, box.height * height / max(heights))
-        )
     return figure
 
 

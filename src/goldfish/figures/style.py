@@ -7,7 +7,7 @@ matplotlib, so a figure looks the same on every machine.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ def panels(
     columns: int,
     *,
     width: float = TWO_COLUMNS,
-    height: float = 1.3,
+    height: float | Sequence[float] = 1.3,
     left: float = 0.5,
     right: float = 0.1,
     top: float = 0.25,
@@ -86,20 +86,21 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of rows × columns panels with the note below them; everything in inches, so that widths are exact.
 
-    `height` is one panel's; `gap` is the space between columns and between rows.
+    `height` is one panel's, or one for each row; `gap` is the space between columns and between rows.
     Returns the figure and its axes (rows, columns).
     """
     lines = _wrapped(note, width)
     foot = bottom + (_NOTE_LINE * len(lines) + 0.06 if lines else 0)
-    total = top + rows * height + (rows - 1) * gap[1] + foot
+    heights = [height] * rows if isinstance(height, int | float) else list(height)
+    total = top + sum(heights) + (rows - 1) * gap[1] + foot
     across = (width - left - right - (columns - 1) * gap[0]) / columns
     figure = Figure(figsize=(width, total))
     FigureCanvasAgg(figure)
     axes = np.empty((rows, columns), dtype=object)
     for row in range(rows):
         for column in range(columns):
-            x, y = left + column * (across + gap[0]), total - top - (row + 1) * height - row * gap[1]
-            axes[row, column] = figure.add_axes((x / width, y / total, across / width, height / total))
+            x, y = left + column * (across + gap[0]), total - top - sum(heights[: row + 1]) - row * gap[1]
+            axes[row, column] = figure.add_axes((x / width, y / total, across / width, heights[row] / total))
     if lines:
         figure.text(
             0.04 / width, 0.04 / total, "\n".join(lines), size=NOTE_SIZE, color="#404040", va="bottom", linespacing=1.15
