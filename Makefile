@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: sweep test test-faults lint bench clean help
+.PHONY: sweep test test-faults lint bench paper clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+paper: $(VENV)/.installed  ## every figure, caption and verdict in one PDF, from the results that are kept
+	$(BIN)/goldfish paper
 
 clean:  ## remove the environment and the caches; keeps mlruns, mlflow.db and outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -46,7 +46,9 @@ def check(names: Sequence[str], *, scale: str, update: bool) -> int:
     """
     for name in names:
         if not published.read(experiments.folder(name)):
-            raise ConfigError(f"{name}: no published.csv with rules; those that have one: {', '.join(with_claims())}")
+            raise ConfigError(
+                f"{name}: no published.csv with rules; those that have one: {', '.join(with_claims()) or 'none'}"
+            )
     changed = []
     for name in names or with_claims():
         checked = judge(experiments.read(name), scale)
@@ -171,4 +173,4 @@ def _link(name: str) -> str:
 
 def _question(name: str) -> str:
     first = (experiments.folder(name) / "README.md").read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ")
+    return first.lstrip("# ").removeprefix(f"{name}: ")

@@ -26,6 +26,7 @@ How far back can a recurrent network remember, and why does it forget?
   goldfish reproduce <experiment> …       train what an experiment lacks, then its table and figures
   goldfish figures <experiment> …         draw an experiment's figures again from its table
   goldfish check [experiment] …           our results beside the published ones, with a verdict for each claim
+  goldfish paper                          every experiment's figures and verdicts in one PDF
   goldfish export --to runs.csv|.parquet  every recorded run as one table
   goldfish status [experiment]            what is recorded, running, interrupted, failed, stale or missing
   goldfish explain <run>                  whether a run is recorded, and why it would be trained again or not
@@ -122,6 +123,19 @@ def check(arguments: Sequence[str]) -> int:
     return check(args.experiments, scale=choice("--scale", args.scale, SCALES), update=args.update)
 
 
+def paper(arguments: Sequence[str]) -> int:
+    """Write all figures and verdicts into one PDF."""
+    parser = _parser("paper", "Write every experiment's figures, captions and verdicts, as they are kept, into a PDF.")
+    parser.add_argument("--to", default="outputs/paper.pdf", metavar="FILE", help="where to (outputs/paper.pdf)")
+    parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="whose results (cpu)")
+    args = parsed(parser, arguments)
+    from goldfish.cli.paper import paper
+
+    count = paper(Path(args.to), choice("--scale", args.scale, SCALES))
+    print(f"{args.to}: {count} experiments")
+    return 0
+
+
 def export(arguments: Sequence[str]) -> int:
     """Write every recorded run into one table."""
     parser = _parser("export", "Write every recorded run into one table.")
@@ -208,6 +222,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "reproduce": reproduce,
     "figures": figures,
     "check": check,
+    "paper": paper,
     "export": export,
     "status": status,
     "explain": explain,

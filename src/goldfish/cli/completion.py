@@ -30,6 +30,7 @@ def suggestions(command: str | None) -> list[str]:
         "reproduce": ["--scale", "--update-results", "--rerun"],
         "figures": ["--scale"],
         "check": ["--scale", "--update"],
+        "paper": ["--to", "--scale"],
         "export": ["--to", "--experiment"],
         "status": ["--scale"],
         "doctor": ["--relocate", "--release", "--torch"],
