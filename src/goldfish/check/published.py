@@ -2,8 +2,8 @@
 
 Columns: claim, in words; rule (see RULES); select, which of our runs, as "column=value column=value"; versus, the other
 runs of an ordering or a ratio; metric, a column of runs.csv or samples.csv, or "solved"; value, n, tolerance: numbers,
-as the rule needs them; unit; source; read, how the number was read. A file without a column `rule` is no concern of
-the check.
+as the rule needs them; unit; source; read, how the number was read. Lines above the header that begin with # hold the
+paper's settings that every run of ours has. A file without a column `rule` is no concern of the check.
 """
 
 from __future__ import annotations
@@ -57,12 +57,28 @@ def read(folder: Path) -> list[Claim]:
     path = folder / FILE
     if not path.is_file():
         return []
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    head, _ = _head(path)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, skiprows=head)
     if "rule" not in table:
         return []
     if list(table.columns) != list(COLUMNS):
         raise ConfigError(f"{path}: has columns {', '.join(table.columns)}; expected {', '.join(COLUMNS)}")
     return [_claim(path, row) for row in table.to_dict("records")]
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """What the paper trained with, as far as every run of ours has the same: key → value."""
+    return _head(folder / FILE)[1] if (folder / FILE).is_file() else {}
+
+
+def _head(path: Path) -> tuple[int, dict[str, str]]:
+    """How many lines with a leading # the file begins with, and the settings in them. Raises ConfigError."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    try:
+        return count, _pairs(" ".join(line.lstrip("# ") for line in lines[:count]))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _claim(path: Path, row: dict[str, str]) -> Claim:

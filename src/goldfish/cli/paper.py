@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from goldfish.cli import check, results
+from goldfish.figures.style import DPI
 from goldfish.sweep import experiment as experiments
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def _chapter(pdf: FPDF, name: str, folder: Path, place: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     pdf.add_page()
     pdf.set_font("DejaVu", "B", 13)
-    pdf.multi_cell(_WIDTH, 7, text.partition("\n")[0].lstrip("# "), new_x="LMARGIN", new_y="NEXT")
+    pdf.multi_cell(_WIDTH, 7, text.partition("\n")[0].lstrip("# "), align="L", new_x="LMARGIN", new_y="NEXT")
     pdf.set_font("DejaVu", "", 8)
     for paragraph in _paragraphs(text):
-        pdf.multi_cell(_WIDTH, 4, paragraph, new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(_WIDTH, 4, paragraph, align="L", new_x="LMARGIN", new_y="NEXT")
         pdf.ln(2)
     for caption, picture in _PICTURE.findall(text):
         if (folder / picture).is_file() and (folder / picture).parent == place:
@@ -68,7 +69,7 @@ def _chapter(pdf: FPDF, name: str, folder: Path, place: Path) -> None:
 def _paragraphs(text: str) -> list[str]:
     """What stands between the commands and the results, without Markdown's signs."""
     body = text.partition("## Results")[0].partition("\n")[2]
-    blocks = [" ".join(block.split()) for block in body.split("\n\n") if not block.startswith("    ")]
+    blocks = [" ".join(block.split()) for block in body.split("\n\n") if not block.strip("\n").startswith("    ")]
     plain = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", block).replace("**", "").replace("`", "") for block in blocks]
     return [block for block in plain if block]
 
@@ -78,7 +79,7 @@ def _picture(pdf: FPDF, path: Path, caption: str) -> None:
 
     with Image.open(path) as image:
         width, height = image.size
-    across = min(_WIDTH, 230 * width / height)
+    across = min(_WIDTH, 230 * width / height, 25.4 * width / DPI)
     if pdf.get_y() + across * height / width + 8 > pdf.h - 15:
         pdf.add_page()
     pdf.image(str(path), w=across)
