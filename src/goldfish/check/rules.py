@@ -153,9 +153,9 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def _mean(values: Sequence[float]) -> str:
-    """The mean ± half of its interval; how many have no value, because they diverged."""
+    """The mean ± half of its interval; how many have none, because they diverged or were never solved."""
     finite = [value for value in values if math.isfinite(value)]
-    lost = f", {len(values) - len(finite)} of {len(values)} diverged" if len(finite) < len(values) else ""
+    lost = f", {len(values) - len(finite)} of {len(values)} without a value" if len(finite) < len(values) else ""
     if not finite:
         return f"no value{lost}"
     interval = mean_interval(finite)
