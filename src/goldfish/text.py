@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SPECIAL = ["[PAD]", "[UNKNOWN]", "[BEGIN]", "[END]"]
 FORMAT = 1  # of what is cached: a new one makes every cached text anew
+_PART = 1000  # texts that are encoded between two movements of the bar
 BUCKETS = 12  # lengths that training batches have, at most
 Kind = Literal["words", "tokens", "bpe"]
 Arrays = dict[str, np.ndarray]
@@ -119,7 +120,7 @@ def train(texts: Iterable[Any], kind: Kind, *, size: int, min_count: int = 1) ->
             tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         tokenizer.normalizer = lower
         trainer = trainers.WordLevelTrainer(**options)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_shown(texts, "vocabulary"), trainer)
     return tokenizer
 
 
@@ -128,8 +129,20 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
     if kind == "tokens":
         vocabulary = tokenizer.get_vocab()
         unknown = vocabulary[SPECIAL[1]]
-        return Ragged.of([[vocabulary.get(word.lower(), unknown) for word in words] for words in texts])
-    return Ragged.of([encoding.ids for encoding in tokenizer.encode_batch(list(texts))])
+        numbers = (
+            [vocabulary.get(word.lower(), unknown) for word in words] for words in _shown(texts, "words to numbers")
+        )
+        return Ragged.of(list(numbers))
+    parts = [list(texts[start : start + _PART]) for start in range(0, len(texts), _PART)]
+    found = (tokenizer.encode_batch(part) for part in _shown(parts, "words to numbers"))
+    return Ragged.of([encoding.ids for part in found for encoding in part])
+
+
+def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """With a progress bar where somebody watches; a large corpus takes a while, once."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, leave=False, disable=None)
 
 
 def cache_folder() -> Path:
