@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from goldfish.check.published import NOT_RUN, Claim
 from goldfish.check.rules import Judged
 from goldfish.cli import readme, results
 from goldfish.errors import ConfigError
+from goldfish.figures import grid
 from goldfish.sweep import experiment as experiments
 from goldfish.sweep.experiment import Experiment
 
@@ -27,6 +29,7 @@ class Checked(NamedTuple):
     experiment: Experiment
     claims: list[Claim]
     judged: list[Judged]
+    made: str = ""  # of how many runs, in what time, on which machine, by which commit
 
     @property
     def verdict(self) -> str:
@@ -71,11 +74,19 @@ def judge(experiment: Experiment, scale: str, place: Path | None = None) -> Chec
     """Apply an experiment's rules to its results at a scale, by default those that `goldfish figures` would draw."""
     claims = published.read(experiment.folder)
     try:
-        runs, _ = results.read(place or results.find(experiment, scale))
+        place = place or results.find(experiment, scale)
+        runs, _ = results.read(place)
     except ConfigError:
         return Checked(experiment, claims, [_not_run(claim) for claim in claims])
     samples = pd.DataFrame(runs.attrs.get("samples", []))
-    return Checked(experiment, claims, [published.judge(claim, runs, samples) for claim in claims])
+    judged = [published.judge(claim, runs, samples) for claim in claims]
+    return Checked(experiment, claims, judged, _made(place, runs))
+
+
+def _made(place: Path, runs: pd.DataFrame) -> str:
+    manifest = json.loads((place / results.MANIFEST).read_text(encoding="utf-8"))
+    hours = grid.column(runs, "train/seconds").sum() / 3600
+    return f"{len(runs)} runs, {hours:.2g} core hours; {manifest['machine']}, commit {manifest.get('commit', '–')[:10]}"
 
 
 def _not_run(claim: Claim) -> Judged:
@@ -116,7 +127,7 @@ def _changes(checked: Checked, scale: str) -> list[str]:
 def markdown(checked: Checked, scale: str) -> str:
     """A row for each claim; what makes it stands above."""
     head = ["claim", "ours", "verdict", "rule", "source"]
-    lines = [f"`goldfish check {checked.experiment.name} --scale {scale}`: **{checked.verdict}**", ""]
+    lines = [f"`goldfish check {checked.experiment.name} --scale {scale}`: **{checked.verdict}** ({checked.made})", ""]
     lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for claim, found in zip(checked.claims, checked.judged, strict=True):
         row = [claim.claim, found.told, found.verdict or "–", claim.rule, f"{claim.source} ({claim.read})"]
@@ -136,8 +147,9 @@ def overview_text() -> str:
     lines = [
         "# Experiments",
         "",
-        "What papers report, beside our own runs. Written by `goldfish check --update`; the rules are those of each",
-        "experiment's `published.csv`, and were written before there were results:",
+        "What papers report, beside our own runs. Written by `goldfish check --update`, by the rules in each",
+        "experiment's `published.csv`. Scale `cpu` is what two cores do: shorter sequences, fewer seeds or steps than",
+        "published, as each experiment says; scale `gpu` is the published setting. The rules:",
         "",
         *(f"- `{name}`: {rule}" for name, rule in published.RULES.items()),
         "",
