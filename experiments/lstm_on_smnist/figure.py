@@ -35,7 +35,7 @@ def scores(runs: pd.DataFrame) -> Figure:
     task = str(runs["task"].iloc[0])
     note = f"Circles: every seed, on {task}; stars: published, on sequential MNIST."
     printed = sorted((claim for claim in published.read(FOLDER) if claim.rule == "note"), key=lambda claim: claim.value)
-    figure, axes = style.panels(1, 1, width=4.6, height=0.13 * (len(groups) + len(printed)) + 0.2, left=2.0, note=note)
+    figure, axes = style.panels(1, 1, width=5.0, height=0.13 * (len(groups) + len(printed)) + 0.2, left=2.35, note=note)
     ax, names = axes[0, 0], []
     for place, ((cell, optimizer, lr, init), rows) in enumerate(groups):
         names.append(f"{cell.upper()}, {optimizer} {lr:g}, {init}")
