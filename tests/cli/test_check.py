@@ -98,6 +98,22 @@ def test_bad_input(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--scale=cup: did you mean 'cpu'" in capsys.readouterr().err
 
 
+def test_reproduce_all_is_every_paper(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def reproduce(names: list[str], **options: object) -> int:
+        asked.append(names)
+        return 0
+
+    monkeypatch.setattr("goldfish.cli.reproduce.reproduce", reproduce)
+    assert main(["reproduce", "--all", "--scale", "smoke"]) == 0
+    assert asked == [["study"]]
+    assert main(["reproduce", "--all", "study"]) == 2
+    assert "--all: stands for every paper's experiment; leave out study" in capsys.readouterr().err
+
+
 def test_what_is_kept_in_the_repository_is_what_the_rules_say() -> None:
     """Of every experiment and scale: verdicts.csv, verdicts.md and the overview are those of the committed tables."""
     for name in checking.with_claims():

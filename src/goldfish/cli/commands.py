@@ -80,7 +80,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     )
     parser = _parser("reproduce", about)
     _experiments(parser)
-    parser.add_argument("--all", action="store_true", help="every experiment there is")
+    parser.add_argument("--all", action="store_true", help="every experiment that is compared with a paper")
     parser.add_argument("--update-results", action="store_true", help="copy them into experiments/<name>/results")
     parser.add_argument("--rerun", default="missing", metavar="missing|stale|all", help="runs to train (missing)")
     args = parsed(parser, arguments)
@@ -248,12 +248,12 @@ def _experiments(parser: argparse.ArgumentParser) -> None:
 
 
 def _all(args: argparse.Namespace) -> list[str]:
-    """Every experiment; those that sweep come first, since one that measures may read their results."""
-    from goldfish.sweep import experiment
+    """The experiments that are compared with a paper."""
+    from goldfish.cli.check import with_claims
 
     if args.experiments:
-        raise ConfigError(f"--all: stands for every experiment; leave out {' '.join(args.experiments)}")
-    return sorted(experiment.folders(), key=lambda name: (experiment.read(name).measured, name))
+        raise ConfigError(f"--all: stands for every paper's experiment; leave out {' '.join(args.experiments)}")
+    return with_claims()
 
 
 def _check_experiments(args: argparse.Namespace) -> None:

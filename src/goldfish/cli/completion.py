@@ -27,7 +27,7 @@ def suggestions(command: str | None) -> list[str]:
     from goldfish.sweep.experiment import folders
 
     flags = {
-        "reproduce": ["--scale", "--update-results", "--rerun"],
+        "reproduce": ["--scale", "--all", "--update-results", "--rerun"],
         "figures": ["--scale"],
         "check": ["--scale", "--update"],
         "paper": ["--to", "--scale"],
