@@ -31,6 +31,7 @@ class Drawn(NamedTuple):
 
     interval: Interval
     values: Sequence[float]
+    lost: int = 0  # runs without a value: diverged, or never solved
 
 
 def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
@@ -81,15 +82,18 @@ def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.Da
     seen: list[float] = []
     for place, claim in enumerate(claims):
         judged = published.judge(claim, runs, samples)
+        lost = 0
         for pairs, colour, offset in ((claim.versus, OTHERS, 0.22), (claim.select, OURS, 0.0)):
             found = _drawn(claim, pairs, runs, samples) if pairs else None
             if found is not None:
                 seen += _one(ax, found, place + offset, colour)
+                lost += found.lost
         seen += _theirs(ax, claim, place)
+        told = (judged.verdict or "orientation") + (f"\n{lost} without a value" if lost else "")
         colour = COLOURS.get(judged.verdict, GREY)
         ax.annotate(
-            judged.verdict or "orientation", (1, place), (4, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", size=6, color=colour,
+            told, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+            size=6, color=colour,
         )  # fmt: skip
     positive = [value for value in seen if value > 0]
     if positive and len(positive) == len(seen) and max(positive) / min(positive) > LOGARITHMIC:
@@ -137,7 +141,7 @@ def _drawn(claim: Claim, pairs: dict[str, str], runs: pd.DataFrame, samples: pd.
         return Drawn(wilson_interval(solved, n), [])
     column = published.times(rows).steps if claim.metric == "time_to_solve" else list(grid.column(rows, claim.metric))
     values = [value for value in column if math.isfinite(value)]
-    return Drawn(mean_interval(values), values) if values else None
+    return Drawn(mean_interval(values), values, len(column) - len(values)) if values else None
 
 
 def _short(text: str) -> str:
