@@ -73,7 +73,7 @@ def test_every_number_has_a_source_and_how_it_was_read(name: str) -> None:
     ("name", "cell", "expected"),
     [
         ("schmidt2021_adding", "lstm", {"init": "unit_forget", "init.b_f": 1.0, "trainer.gradient_clip_val": None}),
-        ("tallec2018_chrono", "lstm", {"trainer.batch_size": 50}),
+        ("tallec2018_chrono", "lstm", {"trainer.batch_size": 20}),
         ("bai2018_figure5", "gru", {"trainer.gradient_clip_val": 1.0, "task.items": 10}),
         ("le2015_irnn", "lstm", {"init": "unit_forget", "init.b_f": 1.0}),
     ],
