@@ -10,6 +10,7 @@ import pytest
 
 from goldfish.cli import results
 from goldfish.sweep import experiment
+from goldfish.tracking.provenance import machine
 
 KEPT = [
     (name, path.parent.name)
@@ -36,6 +37,7 @@ def test_rebuilt_from_the_tables(name: str, scale: str, tmp_path: Path) -> None:
 
 
 def _same_fonts(place: Path) -> bool:
-    """Pictures have the same bytes where matplotlib, which brings its fonts and its FreeType, has the same version."""
-    made = json.loads((place / results.MANIFEST).read_text(encoding="utf-8"))["versions"]
-    return f"matplotlib {importlib.metadata.version('matplotlib')}" in made
+    """Pictures have the same bytes on a like machine where matplotlib, which brings its fonts, has the same version."""
+    made = json.loads((place / results.MANIFEST).read_text(encoding="utf-8"))
+    matplotlib = f"matplotlib {importlib.metadata.version('matplotlib')}"
+    return matplotlib in made["versions"] and made["machine"] == machine()
