@@ -35,11 +35,10 @@ class Drawn(NamedTuple):
 
 
 def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
-    """Draw an experiment's claims from its tables into `out`; nothing where none of them was run at this scale."""
+    """Draw an experiment's claims from its tables into `out`."""
     claims = published.read(folder)
     samples = pd.DataFrame(runs.attrs.get("samples", []))
-    figure = draw(claims, runs, samples)
-    return [] if figure is None else style.save(figure, out / "figure1_beside_published")
+    return style.save(draw(claims, runs, samples), out / "figure1_beside_published")
 
 
 def text(folder: Path, runs: pd.DataFrame) -> str:
@@ -53,15 +52,18 @@ def text(folder: Path, runs: pd.DataFrame) -> str:
 
 
 @style.paper()
-def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure | None:
-    """A panel for each metric, a row for each claim of which there are runs."""
+def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
+    """A panel for each metric, a row for each claim of which there are runs; where there are none, that is said."""
     shown = [claim for claim in claims if claim.rule != "note" or claim.select]
     metrics: dict[str, list[Claim]] = {}
     for claim in shown:
         if _drawn(claim, claim.select, runs, samples) is not None:
             metrics.setdefault(claim.metric, []).append(claim)
     if not metrics:
-        return None
+        figure, axes = style.panels(1, 1, height=0.4)
+        axes[0, 0].axis("off")
+        axes[0, 0].text(0, 0.5, "None of the published settings was run at this scale.", va="center")
+        return figure
     heights = [0.24 * len(own) + 0.12 for own in metrics.values()]
     figure, axes = style.panels(
         len(metrics), 1, height=heights, left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.5), note=_NOTE

@@ -96,7 +96,7 @@ def _not_run(claim: Claim) -> Judged:
 def keep(checked: Checked, scale: str) -> None:
     """Write the verdicts beside the results that are kept with the experiment, if any, and into its README."""
     place = results.published(checked.experiment, scale)
-    if (place / results.MANIFEST).is_file():
+    if checked.claims and (place / results.MANIFEST).is_file():
         _frame(checked).to_csv(place / VERDICTS, index=False)
         (place / TABLE).write_text(markdown(checked, scale), encoding="utf-8")
         readme.embed(checked.experiment.folder)
