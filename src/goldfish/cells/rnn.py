@@ -37,7 +37,8 @@ class RNN(HandDerivedCell):
         if self.nonlinearity == "tanh":
             return torch.tanh(a)
         if self.nonlinearity == "sigmoid":
-            return torch.sigmoid(a)
+            # row by row, as a view does: over the whole, torch's remainder loop has other last bits, where depends on R
+            return torch.sigmoid(torch.nn.functional.pad(a, (0, 1))[..., :-1])
         return torch.relu(a) if self.nonlinearity == "relu" else a
 
     def step_in_place(
