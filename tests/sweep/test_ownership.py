@@ -18,6 +18,8 @@ from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.run import run_sweep
 from goldfish.sweep.todo import Rerun
 from goldfish.tracking import views
+from goldfish.training import checkpoint
+from goldfish.training.checkpoint import Checkpointing
 
 HERE = Path(__file__).parent
 
@@ -54,6 +56,26 @@ def test_what_a_dead_process_has_claimed_is_taken_over(tmp_path: Path) -> None:
     assert fingerprint(configs[1]) in store.superseded
     assert Claims(store.state / "claims").all() == []
     process.wait()
+
+
+def test_what_was_killed_after_recording_leaves_nothing(tmp_path: Path) -> None:
+    store, log = FakeStore(), tmp_path / "log"
+    configs = [config(seed, log) for seed in range(2)]
+
+    def sweep() -> int:
+        return run_sweep(configs, store=store, workers=1, trainer="stand_ins:train", stream=io.StringIO()).done
+
+    assert sweep() == 2
+    alive = claimed_elsewhere(store, 1, log, 60)
+    for seed in (0, 5):  # the latter is of another sweep, and not recorded
+        claimed_elsewhere(store, seed, log, 0).wait()
+    names = tuple(f"{log}/{fingerprint(item)}" for item in configs)
+    checkpoint.save(Checkpointing(store.state / "checkpoints", names, 1, None), configs, "torch", 1, {})
+    assert sweep() == 0
+    assert {item.label for item in Claims(store.state / "claims").all()} == {"seed=1", "seed=5"}
+    assert list((store.state / "checkpoints").iterdir()) == []
+    alive.kill()
+    alive.wait()
 
 
 @pytest.mark.parametrize("rerun", ["missing", "all"])

@@ -47,6 +47,14 @@ def name(key: Key) -> str:
     return "/".join(key)
 
 
+def tidy(todo: Todo, state: Path) -> None:
+    """Remove the claims and checkpoints of recorded runs whose process was killed before it could."""
+    recorded = {todo.keys[run] for run in todo.keys.keys() - set(todo.left)}
+    claims = Claims(state / "claims")
+    claims.drop(item for item in claims.all() if item.key in recorded and not claims.alive(item))
+    checkpoint.discard(state / "checkpoints", {name(key) for key in recorded})
+
+
 class Ownership:
     """Claims runs for this process just before they are trained, and gives them up when they are recorded.
 

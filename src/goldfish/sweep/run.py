@@ -9,7 +9,7 @@ from typing import TextIO
 
 from goldfish.config import Config, resolve
 from goldfish.sweep import machine, packs, workers
-from goldfish.sweep.ownership import Checkpoints, Ownership
+from goldfish.sweep.ownership import Checkpoints, Ownership, tidy
 from goldfish.sweep.progress import Progress
 from goldfish.sweep.record import Entry, Interruption, Recorder, Store
 from goldfish.sweep.report import Report
@@ -59,6 +59,7 @@ def run_sweep(
     machine.check(todo.configs)
     if store.exists():
         todo.leave_out_finished(store)
+        tidy(todo, store.state)
     if todo.left:
         checkpoints = Checkpoints(store.state / "checkpoints", checkpoint_minutes, checkpoint_steps)
         name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
