@@ -12,7 +12,9 @@ from tests.training.exactness import essence, interrupt
 import goldfish
 from goldfish.config import Config
 from goldfish.sweep.fingerprint import fingerprint
+from goldfish.tasks.base import Batch
 from goldfish.training.checkpoint import Checkpointing
+from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome
 from goldfish.training.train import train_pack
 
@@ -62,6 +64,19 @@ def test_interrupted_it_goes_on(pack: list[Outcome], step: int, tmp_path: Path) 
     interrupt(configs, settings, step)
     resumed = train_pack(configs, checkpointing=settings)
     assert [essence(outcome) for outcome in resumed] == [essence(outcome) for outcome in pack]
+
+
+def test_nothing_is_computed_for_what_has_stopped(pack: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = PackModule.training_step
+
+    def training_step(module: PackModule, batch: Batch, batch_idx: int) -> None:
+        sizes.append(len(module.configs))
+        original(module, batch, batch_idx)
+
+    monkeypatch.setattr(PackModule, "training_step", training_step)
+    train_pack([outcome.config for outcome in pack])
+    assert sizes == [sum(step < outcome.steps for outcome in pack) for step in range(400)]  # each is a quarter at least
 
 
 def test_what_does_not_stop_is_the_run_it_was() -> None:

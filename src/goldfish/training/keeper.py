@@ -8,18 +8,16 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 import torch
 
-from goldfish.training import checkpoint, snapshot
+from goldfish.training import checkpoint
+from goldfish.training.active import Active
 from goldfish.training.checkpoint import Checkpointing, Interrupted
-from goldfish.training.evaluate import Measurements
-from goldfish.training.module import PackModule
 
 
 class Keeper(pl.Callback):
     """Looks between two training steps, and while evaluating, whether it is time for a checkpoint or to stop.
 
     Args:
-        module: the pack.
-        measured: what was measured of it, which a checkpoint holds too.
+        active: the pack.
         settings: where and how often checkpoints are written; None for none.
         stop: true once training is to end.
         started: unix time in seconds at which this attempt began.
@@ -27,18 +25,17 @@ class Keeper(pl.Callback):
 
     def __init__(
         self,
-        module: PackModule,
-        measured: Measurements,
+        active: Active,
         settings: Checkpointing | None,
         stop: Callable[[], bool] | None,
         started: float,
     ) -> None:
-        self.module, self.measured, self.settings, self.stop = module, measured, settings, stop
+        self.active, self.settings, self.stop = active, settings, stop
         self.last_step: int | None = None  # of the last checkpoint
         self.last_time = time.monotonic()
         self._started, self._spent_before = started, 0.0
         # what decides a run's bits and is no part of its configuration
-        self._made = f"torch {torch.__version__}, {module.weights.values.device.type}"
+        self._made = f"torch {torch.__version__}, {active.device.type}"
         self._made += f", source {settings.source}" if settings and settings.source else ""
 
     @property
@@ -54,12 +51,12 @@ class Keeper(pl.Callback):
         """Put the module where the newest checkpoint left it; where there is none, leave it as it is."""
         if self.settings is None:
             return
-        found = checkpoint.newest(self.settings, self.module.configs, self._made)
+        found = checkpoint.newest(self.settings, self.active.configs, self._made)
         if found:
             state, rows = found
-            snapshot.restore(self.module, self.measured, state["pack"], rows)
+            self.active.restore(state["pack"], rows)
             self._spent_before = state["spent_per_run"] * len(rows)
-            self.last_step = self.module.steps_done
+            self.last_step = self.active.module.steps_done
 
     def look(self) -> None:
         """Write a checkpoint where one is due; raise Interrupted where training is to stop."""
@@ -71,7 +68,7 @@ class Keeper(pl.Callback):
         """Where training is to stop, write a checkpoint and raise Interrupted."""
         if self.stop and self.stop():
             self._save()
-            raise Interrupted(self.module.steps_done)
+            raise Interrupted(self.active.module.steps_done)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """After a training step and all that belongs to it; the next one has not begun."""
@@ -82,7 +79,7 @@ class Keeper(pl.Callback):
         self.halt()
 
     def _due(self) -> bool:
-        step, settings = self.module.steps_done, self.settings
+        step, settings = self.active.module.steps_done, self.settings
         if settings is None or step in (0, self.last_step):
             return False
         every, minutes = settings.every_steps, settings.minutes
@@ -92,8 +89,7 @@ class Keeper(pl.Callback):
     def _save(self) -> None:
         if self.settings is None:
             return
-        module = self.module
-        spent = self.spent() / len(module.configs)
-        state = {"pack": snapshot.take(module, self.measured), "spent_per_run": spent}
-        checkpoint.save(self.settings, module.configs, self._made, module.steps_done, state)
-        self.last_step, self.last_time = module.steps_done, time.monotonic()
+        configs, step = self.active.configs, self.active.module.steps_done
+        state = {"pack": self.active.state(), "spent_per_run": self.spent() / len(configs)}
+        checkpoint.save(self.settings, configs, self._made, step, state)
+        self.last_step, self.last_time = step, time.monotonic()

@@ -42,6 +42,21 @@ def take(module: PackModule, measured: Measurements) -> dict[str, Any]:
     }
 
 
+def merge(whole: dict[str, Any], part: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """The state of a pack of which the runs `rows` went on as one of their own, to the state `part`."""
+    places = torch.tensor(rows)
+    merged = part | {"weights": whole["weights"].index_copy(0, places, part["weights"])}
+    for name in ("optimizer", "curves", "last", "solved_at", "diverged", "measured"):
+        now = dict(zip(rows, part[name], strict=True))
+        merged[name] = [now.get(row, before) for row, before in enumerate(whole[name])]
+    merged["running"] = dict(part["running"])
+    for name in ("losses", "norms"):
+        sums: Tensor | None = part["running"][name]
+        if sums is not None:  # of runs that have stopped nobody asks for it
+            merged["running"][name] = sums.new_zeros(len(whole["last"]), *sums.shape[1:]).index_copy(0, places, sums)
+    return merged
+
+
 def restore(module: PackModule, measured: Measurements, state: dict[str, Any], rows: Sequence[int]) -> None:
     """Put a state back into a fresh module: replica r takes row rows[r]."""
     module.steps_done, module.validated = state["steps_done"], state["validated"]

@@ -19,10 +19,11 @@ from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
+from goldfish.training.active import Active
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData
 from goldfish.training.deterministic import deterministic
-from goldfish.training.evaluate import Measured, Measurements, measure_recall, measure_scores
+from goldfish.training.evaluate import Measured, measure_recall, measure_scores
 from goldfish.training.fitted import fit_pack
 from goldfish.training.keeper import Keeper
 from goldfish.training.module import PackModule
@@ -86,14 +87,13 @@ def train_pack(
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
         if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
-        module = PackModule(configs, task, dtype, device)
-        data = PackData(task, configs, device, dtype)
-        measured = Measurements([Measured({}, []) for _ in configs])
-        keeper = Keeper(module, measured, checkpointing, stop, started)
+        active = Active(configs, task, device, dtype)
+        keeper = Keeper(active, checkpointing, stop, started)
         keeper.resume()
-        if progress and module.steps_done:
-            progress(module.steps_done * len(configs))
-        _fit(module, data, measured, keeper, progress)
+        if progress and active.module.steps_done:
+            progress(active.module.steps_done * len(configs))
+        _fit(active, keeper, progress)
+        module, data, measured = active.module, active.data, active.measured
         if progress and module.over:
             progress((first["trainer"]["max_steps"] - module.steps_done) * len(configs))
         recall = measure_recall(module, data, keeper.look)
@@ -125,15 +125,15 @@ def _device(accelerator: str) -> torch.device:
 class _Probe(pl.Callback):
     """Gradient flow and other probes halfway."""
 
-    def __init__(self, data: PackData, measured: Measurements) -> None:
-        self.data, self.measured = data, measured
+    def __init__(self, active: Active) -> None:
+        self.active = active
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """Halfway."""
         assert isinstance(pl_module, PackModule)
         steps = pl_module.configs[0]["trainer"]["max_steps"]
         if steps > 1 and pl_module.steps_done == steps // 2:
-            self.measured.take(pl_module, self.data, "half")
+            self.active.measured.take(pl_module, self.active.data, "half")
 
 
 class _Signals(pl.Callback):
@@ -149,43 +149,46 @@ class _Signals(pl.Callback):
 
 
 class _Report(pl.Callback):
-    """Training steps done, summed over runs."""
+    """Training steps done, summed over runs, those that have stopped as well."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, runs: int, progress: Progress) -> None:
+        self.runs, self.progress = runs, progress
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """One more step of every replica."""
-        assert isinstance(pl_module, PackModule)
-        self.progress(len(pl_module.configs))
+        self.progress(self.runs)
 
 
-def _fit(module: PackModule, data: PackData, measured: Measurements, keeper: Keeper, progress: Progress | None) -> None:
-    """Train to the last step from wherever the module stands, and validate where that is due."""
-    settings = module.configs[0]["trainer"]
+def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
+    """Train to the last step from wherever the pack stands, and validate where that is due."""
+    settings = active.configs[0]["trainer"]
     last, every = settings["max_steps"], settings["validate_every"]
-    callbacks = [_Signals(), _Probe(data, measured), *keeper.callbacks, *([_Report(progress)] if progress else [])]
+    report = [_Report(len(active.configs), progress)] if progress else []
+    callbacks = [_Signals(), _Probe(active), *keeper.callbacks, *report]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    measured.take(module, data, "before")
+    active.measured.take(active.module, active.data, "before")
     with warnings.catch_warnings():
         # our loaders yield batches that are on the device already; workers would only copy them
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
-        _validate(module, data, callbacks)
-        while module.steps_done < last and not module.over:
+        _validate(active, callbacks)
+        while (done := active.module.steps_done) < last and not active.module.over:
+            if active.module.thinned:
+                active.leave_out_stopped()
             # Lightning counts from where a fit starts: between two validations, the first one ends at the second
-            ahead = every - module.steps_done % every
-            steps = last - module.steps_done if ahead == every else min(ahead, last - module.steps_done)
-            data.start = module.steps_done
-            _trainer(data, callbacks, steps, ahead).fit(module, datamodule=data)
+            ahead = every - done % every
+            steps = last - done if ahead == every else min(ahead, last - done)
+            active.data.start = done
+            _trainer(active.data, callbacks, steps, ahead).fit(active.module, datamodule=active.data)
         keeper.look()
-        _validate(module, data, callbacks)
-    measured.take(module, data, "after")
+        _validate(active, callbacks)
+    active.take_in_all()
+    active.measured.take(active.module, active.data, "after")
 
 
-def _validate(module: PackModule, data: PackData, callbacks: list[pl.Callback]) -> None:
-    if module.validation_due:
-        _trainer(data, callbacks).validate(module, datamodule=data, verbose=False)
+def _validate(active: Active, callbacks: list[pl.Callback]) -> None:
+    if active.module.validation_due:
+        _trainer(active.data, callbacks).validate(active.module, datamodule=active.data, verbose=False)
 
 
 def _trainer(data: PackData, callbacks: list[pl.Callback], steps: int = 1, validate_after: int = 1) -> pl.Trainer:
