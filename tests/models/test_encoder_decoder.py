@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -156,47 +157,48 @@ def test_a_beam_that_keeps_all_finds_the_best(alpha: float) -> None:
         assert found[replica, row].tolist() == [*best, *[PAD] * (limit - len(best))]
 
 
+FED = [[4, 5, 6, 4], [6, 4, 4, 5], [5, 5, 5, 5]]
+
+
+def check_feeding(model: EncoderDecoder, found: Tensor, true: Callable[[int, int, int], bool]) -> set[bool]:
+    """The logits are a loop's that is fed the true word where `true(replica, row, step)`, else its own last one.
+
+    Returns whether the words it was fed were the true ones.
+    """
+    right = set()
+    for replica, row in itertools.product(range(R), range(len(SOURCES))):
+        by_hand = ByHand(model, replica)
+        states, last = by_hand.start(SOURCES[row]), BEGIN
+        for step, wanted in enumerate(FED[row]):
+            logits, states = by_hand.step(last, states)
+            torch.testing.assert_close(found[replica, row, step], logits, rtol=0, atol=1e-12)
+            logits = logits.detach().clone()
+            logits[[PAD, BEGIN]] = -torch.inf
+            last = wanted if true(replica, row, step + 1) else int(logits.argmax())
+            right.add(last == wanted)
+    return right
+
+
 def test_own_words_are_fed_as_often_as_is_asked() -> None:
     model = build("gru", teacher_forcing=0.0)
-    inputs, targets = padded(SOURCES, 5), padded([[4, 5, 6, 4], [6, 4, 4, 5], [5, 5, 5, 5]], 4)
-    true = model(inputs, targets)
+    inputs, targets = padded(SOURCES, 5), padded(FED, 4)
+    forced = model(inputs, targets)
     model.generators = [torch.Generator().manual_seed(seed) for seed in range(R)]
     own = model(inputs, targets)
-    for replica in range(R):
-        by_hand = ByHand(model, replica)
-        for row, words in enumerate(SOURCES):
-            states, last = by_hand.start(words), BEGIN
-            for step in range(4):
-                logits, states = by_hand.step(last, states)
-                torch.testing.assert_close(own[replica, row, step], logits, rtol=0, atol=1e-12)
-                logits = logits.detach().clone()
-                logits[[PAD, BEGIN]] = -torch.inf
-                last = int(logits.argmax())
-    assert not torch.allclose(own[:, :, 1:], true[:, :, 1:])
+    check_feeding(model, own, lambda replica, row, step: False)
+    assert not torch.allclose(own[:, :, 1:], forced[:, :, 1:])
     model.teacher_forcing = 1.0
-    assert torch.equal(model(inputs, targets), true)
+    assert torch.equal(model(inputs, targets), forced)
 
 
 def test_each_word_is_drawn_true_or_own() -> None:
     """Each replica's own generator decides, whatever stands beside it in the pack."""
-    model, targets = build("gru", teacher_forcing=0.5), padded([[4, 5, 6, 4], [6, 4, 4, 5], [5, 5, 5, 5]], 4)
+    model = build("gru", teacher_forcing=0.5)
     model.generators = [torch.Generator().manual_seed(seed) for seed in range(R)]
-    found = model(padded(SOURCES, 5), targets)
-    own_words = set()
-    for replica in range(R):
-        by_hand = ByHand(model, replica)
-        true = torch.rand(len(SOURCES), 4, generator=torch.Generator().manual_seed(replica)) < 0.5
-        for row, words in enumerate(SOURCES):
-            states, last = by_hand.start(words), BEGIN
-            for step in range(4):
-                logits, states = by_hand.step(last, states)
-                torch.testing.assert_close(found[replica, row, step], logits, rtol=0, atol=1e-12)
-                logits = logits.detach().clone()
-                logits[[PAD, BEGIN]] = -torch.inf
-                keep = step < 3 and bool(true[row, step + 1])
-                last = int(targets[replica, row, step]) if keep else int(logits.argmax())
-                own_words.add((keep, last == int(targets[replica, row, step])))
-    assert {(True, True), (False, False)} <= own_words
+    found = model(padded(SOURCES, 5), padded(FED, 4))
+    draws = [torch.rand(len(SOURCES), 4, generator=torch.Generator().manual_seed(seed)) for seed in range(R)]
+    right = check_feeding(model, found, lambda replica, row, step: step < 4 and bool(draws[replica][row, step] < 0.5))
+    assert right == {True, False}
 
 
 def test_words_before() -> None:
