@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from goldfish.check import published, rules
 from goldfish.check.published import Claim
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 COLOURS = {rules.REPRODUCED: "#009E73", rules.NOT: "#D55E00", rules.INCONCLUSIVE: "#E69F00"}
 OURS, OTHERS = "#0072B2", "#56B4E9"
-LABELS = {"solved": "share of runs solved", "time_to_solve": "training steps until solved"}
+LABELS = {
+    "solved": "share of runs solved",
+    "time_to_solve": "training steps until solved",
+    "val/loss": "validation loss",
+    "gradient/decay_rate_before": "gradient decay rate before training",
+    "gradient/horizon_before": "gradient horizon before training",
+}
+WHOLE = ("solved", "time_to_solve")  # their labels say what is counted
 WIDEST = 58  # characters of a claim in a line
 LOGARITHMIC = 30.0  # a metric whose values lie further apart than this factor is drawn on a logarithmic axis
 
@@ -55,10 +63,10 @@ def text(folder: Path, runs: pd.DataFrame) -> str:
 def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """A panel for each metric, a row for each claim of which there are runs; where there are none, that is said."""
     shown = [claim for claim in claims if claim.rule != "note" or claim.select]
-    metrics: dict[str, list[Claim]] = {}
+    metrics: dict[tuple[str, str], list[Claim]] = {}
     for claim in shown:
         if _drawn(claim, claim.select, runs, samples) is not None:
-            metrics.setdefault(claim.metric, []).append(claim)
+            metrics.setdefault((claim.metric, claim.unit), []).append(claim)
     if not metrics:
         figure, axes = style.panels(1, 1, height=0.4)
         axes[0, 0].axis("off")
@@ -68,10 +76,16 @@ def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> 
     figure, axes = style.panels(
         len(metrics), 1, height=heights, left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.5), note=_NOTE
     )
-    for ax, (metric, own) in zip(axes[:, 0], metrics.items(), strict=True):
+    for ax, ((metric, unit), own) in zip(axes[:, 0], metrics.items(), strict=True):
         _panel(ax, own, runs, samples)
-        ax.set_title(LABELS.get(metric, metric))
+        ax.set_title(_title(metric, unit))
     return figure
+
+
+def _title(metric: str, unit: str) -> str:
+    """What is on the axis, with its unit unless the name says it."""
+    label = LABELS.get(metric, metric.replace("/", " ").replace("_", " "))
+    return label if metric in WHOLE or unit in label else f"{label} ({unit})"
 
 
 _NOTE = (
@@ -82,6 +96,7 @@ _NOTE = (
 
 def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> None:
     seen: list[float] = []
+    values: list[float] = []
     for place, claim in enumerate(claims):
         judged = published.judge(claim, runs, samples)
         lost = 0
@@ -89,6 +104,7 @@ def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.Da
             found = _drawn(claim, pairs, runs, samples) if pairs else None
             if found is not None:
                 seen += _one(ax, found, place + offset, colour)
+                values += found.values
                 lost += found.lost
         seen += _theirs(ax, claim, place)
         told = (judged.verdict or "orientation") + (f"\n{lost} without a value" if lost else "")
@@ -97,14 +113,26 @@ def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.Da
             told, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
             size=6, color=colour,
         )  # fmt: skip
-    positive = [value for value in seen if value > 0]
-    if positive and len(positive) == len(seen) and max(positive) / min(positive) > LOGARITHMIC:
-        ax.set_xscale("log")
+    _axis(ax, seen, values)
     if claims[0].metric == "solved":
         ax.set_xlim(-0.03, 1.03)
     style.ticks(ax.yaxis, [float(place) for place in range(len(claims))])
     ax.set_yticklabels([_short(claim.claim) for claim in claims], size=6)
     ax.set_ylim(len(claims) - 0.4, -0.6)
+
+
+def _axis(ax: Axes, seen: Sequence[float], values: Sequence[float]) -> None:
+    """Logarithmic where what is seen is positive and far apart; of positive values nothing below zero is shown."""
+    if seen and min(seen) > 0 and max(seen) / min(seen) > LOGARITHMIC:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        return
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    if values and min(values) >= 0:  # an interval goes on there; what is measured does not
+        left, right = ax.get_xlim()
+        ax.set_xlim(left=max(left, -0.03 * right))
 
 
 def _one(ax: Axes, found: Drawn, place: float, colour: str) -> list[float]:
