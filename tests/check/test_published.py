@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +12,7 @@ from goldfish.check import published
 from goldfish.check.figure import draw
 from goldfish.check.published import COLUMNS, Claim
 from goldfish.errors import ConfigError
+from goldfish.figures.statistics import mean_interval
 
 RUNS = pd.DataFrame(
     {
@@ -94,6 +96,24 @@ def test_the_figure_shows_each_claim_that_was_run() -> None:
     assert [[label.get_text() for label in ax.get_yticklabels()] for ax in figure.axes] == [["one"], ["two"]]
     (nothing,) = draw(claims[2:], RUNS, NONE).axes
     assert [text.get_text() for text in nothing.texts] == ["None of the published settings was run at this scale."]
+
+
+def test_axes_of_the_figure() -> None:
+    """A panel for each metric and unit; far apart is logarithmic; nothing below zero where nothing was measured."""
+    common = {"rule": "less", "select": "cell=lstm", "versus": "cell=rnn"}
+    runs = RUNS.assign(near=[0.0, 0.0, 0.0, 0.0, 0.9, 0.0] * 2, far=([1.0] * 6) + ([100.0] * 6))
+    claims = [
+        claim(claim="far", metric="far", unit="nats", **common),
+        claim(claim="near", metric="near", unit="nats", **common),
+        claim(claim="near, another unit", metric="near", unit="bits", **common),
+    ]
+    far, near, other = draw(claims, runs, NONE).axes
+    assert [ax.get_title() for ax in (far, near, other)] == ["far (nats)", "near (nats)", "near (bits)"]
+    assert [ax.get_xscale() for ax in (far, near)] == ["log", "linear"]
+    expected = mean_interval(runs["near"][:5])
+    assert expected.low < -0.2
+    assert [expected.low, expected.high] in [np.asarray(line.get_xdata()).tolist() for line in near.lines]
+    assert -0.1 < near.get_xlim()[0] < 0
 
 
 @pytest.mark.parametrize(
