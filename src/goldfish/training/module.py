@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
@@ -67,6 +68,7 @@ class PackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.configs, self.task = configs, task
         self.model: Any = build_model(configs, task).to(device, dtype)
+        self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
         self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
         self.curves: list[list[Point]] = [[] for _ in configs]
@@ -179,25 +181,21 @@ class PackModule(pl.LightningModule):
     @contextmanager
     def _noise(self) -> Iterator[None]:
         """Give whatever draws in training random numbers that depend on a run's seed and the step alone."""
-        drawing: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
-        for index, part in enumerate(drawing):
+        drawing = [(index, part) for index, part in enumerate(self._noisy) if part.draws]
+        for index, part in drawing:
             part.generators = [generator(config["seed"], f"noise/{index}", self.steps_done) for config in self.configs]
         try:
             yield
         finally:
-            for part in drawing:
+            for _, part in drawing:
                 part.generators = ()
 
     def _clip(self, losses: Tensor) -> None:
         """Clip replica by replica, and take the non-finite out of training; losses (R, B)."""
         norms = self.weights.norms()
         self.running.add(losses, norms)
-        finite = torch.isfinite(losses).all(-1)
-        for replica, fine in enumerate((finite & torch.isfinite(norms)).tolist()):
-            if not fine and replica not in self.diverged:
-                what = "gradient" if finite[replica] else "loss"
-                self.diverged[replica] = f"{what} became non-finite at step {self.steps_done + 1}"
-                self.weights.freeze(replica)
+        if not math.isfinite(losses.sum() + norms.sum()):  # one look at all is cheaper than one at each
+            self._take_out(torch.isfinite(losses).all(-1), torch.isfinite(norms))
         trainer = self.configs[0]["trainer"]
         clip = trainer["gradient_clip_val"]
         if clip is None:
@@ -206,6 +204,13 @@ class PackModule(pl.LightningModule):
             self.weights.clip_norm(clip, norms)
         else:
             self.weights.clip_value(clip)
+
+    def _take_out(self, fine_losses: Tensor, fine_norms: Tensor) -> None:
+        for replica, fine in enumerate((fine_losses & fine_norms).tolist()):
+            if not fine and replica not in self.diverged:
+                what = "gradient" if fine_losses[replica] else "loss"
+                self.diverged[replica] = f"{what} became non-finite at step {self.steps_done + 1}"
+                self.weights.freeze(replica)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of every replica on a part of the validation set."""

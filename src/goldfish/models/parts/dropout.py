@@ -23,9 +23,14 @@ class Dropout(nn.Module):
         self.p = p
         self.generators: Sequence[torch.Generator] = ()
 
+    @property
+    def draws(self) -> bool:
+        """Whether it needs random numbers."""
+        return self.p > 0
+
     def forward(self, x: Tensor) -> Tensor:
         """(R, …) → (R, …)."""
-        if not self.generators or self.p == 0:
+        if not (self.generators and self.draws):
             return x
         drawn = [torch.empty(x.shape[1:]).bernoulli_(1 - self.p, generator=own) for own in self.generators]
         return x * torch.stack(drawn).to(x) / (1 - self.p)

@@ -66,6 +66,11 @@ class EncoderDecoder(nn.Module):
         self.readout = Readout(hidden, target_size, build.replicas)
 
     @property
+    def draws(self) -> bool:
+        """Whether it needs random numbers of its own, beside those of its dropout."""
+        return self.teacher_forcing < 1
+
+    @property
     def measured(self) -> Recurrent:
         """The decoder's top layer, whose gradient flow is reported."""
         return _last(self.decoder)
@@ -79,7 +84,7 @@ class EncoderDecoder(nn.Module):
         """Logits of every target word, given the true ones before it: (R, B, S), (R, B, T) → (R, B, T, O)."""
         states = self.encode(inputs)
         fed = before(targets)
-        if self.generators and self.teacher_forcing < 1:
+        if self.generators and self.draws:
             fed = self._mixed(states, fed)
         return self._decode(fed, states)[0]
 
