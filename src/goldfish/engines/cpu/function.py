@@ -37,19 +37,18 @@ class _Description:
     """The numbers that a pass reads, and the tensors that must live until it is done."""
 
     def __init__(self, other: _Description | None = None) -> None:
-        self.numbers: np.ndarray = np.zeros(field.COUNT, np.int64) if other is None else other.numbers.copy()
+        self._numbers: list[int] = [0] * field.COUNT if other is None else list(other._numbers)
         self._held: list[Tensor] = [] if other is None else list(other._held)
 
     def __setitem__(self, which: int, value: Tensor | int | None) -> None:
-        if isinstance(value, Tensor):
+        if value is not None and not isinstance(value, int):
             self._held.append(value)
             value = value.data_ptr()
-        self.numbers[which] = value or 0
+        self._numbers[which] = value or 0
 
     def run(self, function: Any, thread_count: int) -> None:
         """Run a pass on so many threads."""
-        self.numbers[[field.NEXT_JOB, field.NEXT_SLOT]] = 0
-        threads.run(function, self.numbers.ctypes.data, thread_count)
+        threads.run(function.address, np.array(self._numbers, np.int64), thread_count)
 
 
 class _Layer:
@@ -79,22 +78,22 @@ class _Layer:
             (field.R, R), (field.T, T), (field.B, B), (field.H, H), (field.D, D), (field.ROWS, self.rows),
             (field.TILES, self.tiles), (field.CHUNK, chunk), (field.X, inputs), (field.X_R, inputs.stride(0)),
             (field.X_T, inputs.stride(1)), (field.X_B, inputs.stride(2)), (field.OUTPUTS, self.outputs),
-            (field.SAVED, saved), (field.H0, self._padded(self.initial[0])),
+            (field.SAVED, saved), (field.H0, self._padded(self.initial[0]).contiguous()),
             (field.NONLINEARITY, _NONLINEARITIES.index(self.cell.nonlinearity)),
         ):  # fmt: skip
             given[which] = number
         if module.STATES > 1:
             finals.append(inputs.new_empty(R, B, H))
-            given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]), finals[1]
+            given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]).contiguous(), finals[1]
             if recompute:
                 given[field.CELL] = inputs.new_empty(R, -(-T // chunk), B, H)
         weight_ih, weight_hh, bias_ih, bias_hh = self._gates_padded()
-        given[field.WEIGHT_IH] = weight_ih.flatten(1, 2).mT.contiguous()
-        given[field.WEIGHT_HH] = self._padded(weight_hh.flatten(1, 2)).mT.contiguous()
+        given[field.WEIGHT_IH] = weight_ih.mT.contiguous()
+        given[field.WEIGHT_HH] = self._padded(weight_hh).mT.contiguous()
         bias = bias_ih + bias_hh
         if not self.cell.folds_bias:  # r and z have one bias each, n two
-            bias = torch.cat([bias[:, :-1], bias_ih[:, -1:], bias_hh[:, -1:]], dim=1)
-        given[field.BIAS] = bias.flatten(1)
+            bias = torch.cat([bias[:, :-H], bias_ih[:, -H:], bias_hh[:, -H:]], dim=1)
+        given[field.BIAS] = bias
         self.given, self.chunk, self.recompute = given, chunk, recompute
         self._run(passes.forward, given, 0 if saved is not None else self.rows * module.SAVED * H)
         return self._cut(outputs), tuple(self._cut(s).clone() for s in finals)
@@ -120,11 +119,11 @@ class _Layer:
         gradient = inputs.new_empty(R, self.tiles, width, module.GATES * H)
         initial = [inputs.new_empty(R, B, H) for _ in states]
         weight_ih, weight_hh, _, _ = self._gates_padded()
-        given[field.WEIGHT_HH_ROWS] = self._padded(weight_hh.flatten(1, 2)).contiguous()
+        given[field.WEIGHT_HH_ROWS] = self._padded(weight_hh).contiguous()
         dx, DX = None, self._whole(D)
         if to_inputs:
             dx = inputs.new_empty(R, T, B, DX)
-            given[field.WEIGHT_IH_ROWS] = torch.nn.functional.pad(weight_ih.flatten(1, 2), (0, DX - D)).contiguous()
+            given[field.WEIGHT_IH_ROWS] = torch.nn.functional.pad(weight_ih, (0, DX - D)).contiguous()
         if direct is not None:
             direct = self._padded(direct)
             direct = direct if direct.stride(-1) == 1 else direct.contiguous()
@@ -169,25 +168,19 @@ class _Layer:
     def _padded(self, value: Tensor) -> Tensor:
         """(…, hidden_size) with zeros behind: (…, H)."""
         missing = self.hidden - self.cell.hidden_size
-        return (
-            torch.nn.functional.pad(value, (0, missing))
-            if missing
-            else value.contiguous()
-            if value.dim() == 3
-            else value
-        )
+        return torch.nn.functional.pad(value, (0, missing)) if missing else value
 
     def _cut(self, value: Tensor) -> Tensor:
         """(…, H) without the padding."""
         return value if value.shape[-1] == self.cell.hidden_size else value[..., : self.cell.hidden_size]
 
-    def _gates_padded(self) -> list[Tensor]:
-        """The weights by gate, rows padded: (R, G, H, …)."""
+    def _gates_padded(self) -> Sequence[Tensor]:
+        """The weights, each gate's rows padded: (R, G·H, …)."""
         missing = self.hidden - self.cell.hidden_size
-        by_gate = [weight.unflatten(1, (self.module.GATES, -1)) for weight in self.weight]
         if not missing:
-            return by_gate
-        return [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)) for w in by_gate]
+            return self.weight
+        by_gate = [weight.unflatten(1, (self.module.GATES, -1)) for weight in self.weight]
+        return [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)).flatten(1, 2) for w in by_gate]
 
     def _weight_gradients(self, gradient: Tensor) -> LayerWeights:
         """Sum over tiles, one after the other, and cut: (R, tiles, width, G·H) → the gradients of the four weights."""
@@ -195,7 +188,8 @@ class _Layer:
         summed = gradient[:, 0]
         for tile in range(1, self.tiles):
             summed = summed + gradient[:, tile]
-        summed = self._cut(summed.unflatten(2, (self.module.GATES, -1))).flatten(2)
+        if self.hidden != H:
+            summed = self._cut(summed.unflatten(2, (self.module.GATES, -1))).flatten(2)
         hidden = summed[:, (D + 4) // 4 * 4 :]
         bias_ih = summed[:, D]
         bias_hh = bias_ih if self.cell.folds_bias else hidden[:, self.hidden]
@@ -216,14 +210,12 @@ class _Gradients:
 
     def log2_norms(self) -> dict[str, Tensor]:
         """Name → (R, T, B), float64."""
-        found = {name: _log2(value).mul_(0.5).add_(self.exponent) for name, value in self.squares.items()}
+        with np.errstate(
+            divide="ignore"
+        ):  # numpy, on this thread: torch would wake MKL's, for more than the numbers cost
+            logs = {name: torch.from_numpy(np.log2(value.numpy())) for name, value in self.squares.items()}
+        found = {name: torch.add(self.exponent, value, alpha=0.5) for name, value in logs.items()}
         return {"state": found["h"], **found}
-
-
-def _log2(value: Tensor) -> Tensor:
-    """By numpy, on this thread: torch's would wake MKL's threads, which costs more than the numbers."""
-    with np.errstate(divide="ignore"):
-        return torch.from_numpy(np.log2(value.numpy()))
 
 
 class _Compiled(torch.autograd.Function):

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 _forked = False
@@ -31,18 +32,23 @@ def count(jobs: int) -> int:
     return 1 if _forked else min(torch.get_num_threads(), jobs)
 
 
-def run(function: Any, description: int, threads: int) -> None:
-    """Call a C function with the address of its description, once on each of so many threads."""
+def run(address: int, description: np.ndarray, threads: int) -> None:
+    """Call the C function at an address with that of its description, once on each of so many threads."""
+    call, given = _callable(address), description.ctypes.data
     if threads == 1:
-        function.ctypes(ctypes.cast(description, ctypes.POINTER(ctypes.c_int64)))
+        call(given)
         return
     start = _openmp()
     if start is not None:
-        start(ctypes.c_void_p(function.address), ctypes.c_void_p(description), ctypes.c_uint(threads), ctypes.c_uint(0))
+        start(address, given, threads, 0)
         return
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function.address)
-    for done in [_own_threads().submit(call, description) for _ in range(threads)]:
+    for done in [_own_threads().submit(call, given) for _ in range(threads)]:
         done.result()
+
+
+@cache
+def _callable(address: int) -> Any:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
 
 
 @cache
@@ -55,7 +61,7 @@ def _openmp() -> Any:
     for path in loaded:
         start = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
         if start is not None:
-            start.restype = None
+            start.restype, start.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
             return start
     return None
 
