@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -27,6 +28,8 @@ def goldfish(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 MEASURED = [name for name in sorted(experiment.folders()) if experiment.read(name).measured]
+SWEPT = sorted(set(experiment.folders()) - set(MEASURED))
+PICTURES = (".pdf", ".png")
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -36,19 +39,39 @@ def test_a_measured_experiment_from_end_to_end(name: str, tmp_path: Path) -> Non
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["command"] == f"goldfish reproduce {name} --scale smoke"
     assert manifest["runs"] == {"rows": len(pd.read_csv(out / "runs.csv"))}
-    pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".pdf", ".png", ".md")}
+    pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (*PICTURES, ".md")}
     assert len(pictures) >= 3
     goldfish(tmp_path, "figures", name, "--scale", "smoke")
     assert pictures == {path: (out / path).read_bytes() for path in pictures}
     assert not (tmp_path / "mlflow.db").exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(experiment.folders()) - set(MEASURED)))
-def test_an_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
-    first = goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
-    out = tmp_path / "outputs" / name / "smoke"
+class Swept(NamedTuple):
+    """All experiments in one folder: reproduced, reproduced once more, and drawn again."""
+
+    folder: Path
+    told: dict[str, str]  # by experiment, while it was trained
+    told_again: str
+    pictures: dict[Path, bytes]  # after the first time
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """One process for each step: starting one takes longer than most of the sweeps."""
+    folder = tmp_path_factory.mktemp("smoke")
+    first = goldfish(folder, "reproduce", *SWEPT, "--scale", "smoke").stdout
+    texts = re.split(r"^MLflow UI: goldfish ui (\S+)$", first, flags=re.MULTILINE)
+    pictures = {path: path.read_bytes() for path in folder.rglob("outputs/*/smoke/*") if path.suffix in PICTURES}
+    again = goldfish(folder, "reproduce", *SWEPT, "--scale", "smoke").stdout
+    goldfish(folder, "figures", *SWEPT, "--scale", "smoke")
+    return Swept(folder, dict(zip(texts[1::2], texts[0::2], strict=False)), again, pictures)
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_an_experiment_from_end_to_end(name: str, swept: Swept) -> None:
+    out = swept.folder / "outputs" / name / "smoke"
     runs = pd.read_csv(out / "runs.csv")
-    assert f"{len(runs)} runs: trained {len(runs)}" in first.stdout
+    assert f"{len(runs)} runs: trained {len(runs)}" in swept.told[name]
     assert runs["fingerprint"].is_unique
     assert set(runs["outcome"]) <= {"solved", "unsolved", "diverged"}
     _check_selection(name, out, runs)
@@ -56,12 +79,17 @@ def test_an_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
     assert set(curves["fingerprint"]) == set(runs["fingerprint"])
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["command"] == f"goldfish reproduce {name} --scale smoke"
-    pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".pdf", ".png")}
-    assert pictures
-    again = goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
-    assert set(re.findall(r"trained (\d+)", again.stdout)) == {"0"}
-    goldfish(tmp_path, "figures", name, "--scale", "smoke")
-    assert pictures == {path: (out / path).read_bytes() for path in pictures}
+
+
+def test_said_again_it_trains_nothing(swept: Swept) -> None:
+    assert set(re.findall(r"trained (\d+)", swept.told_again)) == {"0"}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_figures_drawn_again_are_the_same(name: str, swept: Swept) -> None:
+    own = {path: content for path, content in swept.pictures.items() if path.parent.parent.name == name}
+    assert own
+    assert own == {path: path.read_bytes() for path in own}
 
 
 def _check_selection(name: str, out: Path, runs: pd.DataFrame) -> None:
