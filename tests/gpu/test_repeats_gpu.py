@@ -10,6 +10,7 @@ from tests.training.exactness import essence
 
 from goldfish import registry
 from goldfish.config import resolve
+from goldfish.training.module import PackModule
 from goldfish.training.train import train_pack
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -26,3 +27,16 @@ def test_ten_repeats(cell: str, task: dict[str, Any]) -> None:
         again = train_pack(configs)
         same = [essence(one) == essence(other) for one, other in zip(first, again, strict=True)]
         assert all(same) or all(outcome.nondeterministic for outcome in again)
+
+
+@pytest.mark.parametrize("cell", registry.names("cell"))
+def test_a_graph_changes_nothing(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward replayed as a CUDA graph, and kernel by kernel."""
+    task = {"name": "recall", "length": 40}
+    configs = [
+        resolve({"cell": {"name": cell, "hidden_size": 64}, "task": task, "trainer": TRAINER, "seed": seed})
+        for seed in range(4)
+    ]
+    replayed = [essence(outcome) for outcome in train_pack(configs)]
+    monkeypatch.setattr(PackModule, "_chosen_step", lambda module, like: module._backpropagate)
+    assert [essence(outcome) for outcome in train_pack(configs)] == replayed

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from tests.training.exactness import essence
 from torch import Tensor
 
+from goldfish.config import resolve
+from goldfish.training import graph
 from goldfish.training.graph import WARM_UP, GraphedStep, Replay, Step
+from goldfish.training.module import PackModule
+from goldfish.training.train import train_pack
 
 
 class Training:
@@ -121,3 +126,33 @@ def test_a_diverged_step_is_the_same_bits() -> None:
     for batch in batches(6):
         assert step(*batch).isnan()
     assert step._replay is not None
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_a_pack_that_is_replayed_trains_to_the_same_bits(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = {"max_steps": 12, "validate_every": 5, "evaluation_size": 8, "accelerator": "cpu"}
+    values = {"cell": {"name": cell, "hidden_size": 8}, "task": {"name": "recall", "length": 5}, "trainer": trainer}
+    configs = [resolve(values | {"seed": seed}) for seed in range(2)]
+    expected = [essence(outcome) for outcome in train_pack(configs)]
+    replayed: list[int] = []
+
+    def counted(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+        replay = record(step, batch, loss)
+
+        def again() -> None:
+            replayed.append(1)
+            replay()
+
+        return again
+
+    monkeypatch.setattr(graph, "_capture", counted)
+    monkeypatch.setattr(PackModule, "engine", property(lambda module: "cuda"))
+    assert [essence(outcome) for outcome in train_pack(configs)] == expected
+    assert len(replayed) == 12 - WARM_UP
+
+
+def test_who_draws_random_numbers_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"task": {"name": "recall", "length": 5}, "trainer": {"max_steps": 6, "accelerator": "cpu"}}
+    monkeypatch.setattr(graph, "_capture", lambda *_: pytest.fail("dropout's masks would be the same in each step"))
+    monkeypatch.setattr(PackModule, "engine", property(lambda module: "cuda"))
+    train_pack([resolve(values | {"model": {"dropout": 0.2}})])

@@ -47,6 +47,11 @@ class Batch:
         mapped: dict[str, Any] = {name: None if value is None else function(value) for name, value in values.items()}
         return Batch(**mapped)
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that there is, in the order of `map`."""
+        return [value for item in fields(self) if (value := getattr(self, item.name)) is not None]
+
     def rows(self, start: int, stop: int) -> Batch:
         """Sequences start … stop-1, of a batch without replica axis."""
         return self.map(lambda value: value[start:stop])

@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph: the host starts forward, backward and optimiser at once, not kernel by kernel."""
+"""A step as one CUDA graph: the host starts all its kernels at once, not one by one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from goldfish.tasks.base import Batch
+
 Step = Callable[..., Tensor]
 Replay = Callable[[], None]
 WARM_UP = 3  # plain steps first: they compile kernels, choose algorithms and make the optimiser's state
@@ -16,16 +18,16 @@ WARM_UP = 3  # plain steps first: they compile kernels, choose algorithms and ma
 class GraphedStep:
     """Replays a step with fixed shapes, once a replay was seen to give the same bits as the plain step.
 
-    >>> step = GraphedStep(train, lambda: [*model.parameters(), *moments(optimizer)])
+    >>> step = GraphedStep(forward_and_backward, lambda: [gradient])
     >>> loss = step(inputs, targets)
 
     The first calls run plainly. The next one runs both ways from the same state: where they differ, or the step cannot
     be captured, it stays plain, and says so once. A batch with other shapes runs plainly.
 
     Args:
-        step: takes a batch's tensors and returns the loss; it changes what it trains in place, asks nothing of the host
-            (no `.item()`, no printing) and ends with the optimiser's step, which must be capturable.
-        state: every tensor that the step changes and reads again: parameters and the optimiser's state.
+        step: takes a batch's tensors and returns the loss; what else it changes, it changes in place, and it asks
+            nothing of the host (no `.item()`, no printing).
+        state: every tensor that the step changes, such as the gradient.
         capture: records a step on tensors that stay in place, for tests without a GPU.
     """
 
@@ -86,6 +88,19 @@ class GraphedStep:
         self._given_up = True
         logging.getLogger(__name__).warning("training goes on without a CUDA graph: %s", reason)
         return loss
+
+
+def of_batches(
+    step: Callable[[Batch], Tensor], state: Callable[[], Sequence[Tensor]], like: Batch
+) -> Callable[[Batch], Tensor]:
+    """The step of a batch, replayed for batches that have the tensors that `like` has."""
+
+    def with_tensors(*tensors: Tensor) -> Tensor:
+        left = iter(tensors)
+        return step(like.map(lambda _: next(left)))
+
+    graphed = GraphedStep(with_tensors, state)
+    return lambda batch: graphed(*batch.tensors)
 
 
 def _capture(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:

@@ -19,6 +19,7 @@ from goldfish.engines import select
 from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
+from goldfish.training import graph
 from goldfish.training.metrics import ReplicaMean
 from goldfish.training.omega import omega_gradient
 from goldfish.training.outcome import Point
@@ -68,6 +69,7 @@ class PackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.configs, self.task = configs, task
         self.model: Any = build_model(configs, task).to(device, dtype)
+        self._step: Callable[[Batch], Tensor] | None = None
         self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
         self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
@@ -158,6 +160,16 @@ class PackModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the optimiser down the sum over replicas of each one's mean loss."""
+        self._step = self._step or self._chosen_step(batch)
+        losses = self._step(batch)
+        self._clip(losses.detach())
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.step()
+        self.steps_done += 1
+
+    def _backpropagate(self, batch: Batch) -> Tensor:
+        """The losses, (R, B); each replica's gradient of their mean is left in the weights."""
         weight = self.configs[0]["trainer"]["omega"]
         with self._noise(), _states(self.recurrents if weight else []) as states:
             outputs = self(batch)
@@ -165,11 +177,13 @@ class PackModule(pl.LightningModule):
         direct = self.weights.backward((losses / losses.shape[-1]).sum(), also=states)
         if weight:
             self._add_omega(weight, states[0].detach(), *direct)
-        self._clip(losses.detach())
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        optimizer.step()
-        self.steps_done += 1
+        return losses
+
+    def _chosen_step(self, like: Batch) -> Callable[[Batch], Tensor]:
+        """A CUDA graph where the device alone makes a step: by compiled kernels, without random numbers of the host."""
+        if self.engine != "cuda" or any(part.draws for part in self._noisy):
+            return self._backpropagate
+        return graph.of_batches(self._backpropagate, lambda: [self.weights.gradient], like)
 
     def _add_omega(self, weight: float, h: Tensor, direct: Tensor, final: Tensor) -> None:
         """Add the derivative of Ω to the gradient; the loss may see the last state as an output or as the final one."""
