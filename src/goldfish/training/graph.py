@@ -12,7 +12,7 @@ from goldfish.tasks.base import Batch
 
 Step = Callable[..., Tensor]
 Replay = Callable[[], None]
-WARM_UP = 3  # plain steps first: they compile kernels, choose algorithms and make the optimiser's state
+WARM_UP = 3  # plain steps first: they compile kernels and fill the pools of buffers
 
 
 class GraphedStep:

@@ -21,7 +21,6 @@ from goldfish.tasks.base import Task
 from goldfish.threads import one_thread
 from goldfish.training.active import Active
 from goldfish.training.checkpoint import Checkpointing
-from goldfish.training.data import PackData
 from goldfish.training.deterministic import deterministic
 from goldfish.training.evaluate import Measured, measure_recall, measure_scores
 from goldfish.training.fitted import fit_pack
@@ -179,7 +178,7 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
             ahead = every - done % every
             steps = last - done if ahead == every else min(ahead, last - done)
             active.data.start = done
-            _trainer(active.data, callbacks, steps, ahead).fit(active.module, datamodule=active.data)
+            lightning_trainer(active.device, callbacks, steps, ahead).fit(active.module, datamodule=active.data)
         keeper.look()
         _validate(active, callbacks)
     active.take_in_all()
@@ -188,10 +187,14 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
 
 def _validate(active: Active, callbacks: list[pl.Callback]) -> None:
     if active.module.validation_due:
-        _trainer(active.data, callbacks).validate(active.module, datamodule=active.data, verbose=False)
+        trainer = lightning_trainer(active.device, callbacks)
+        trainer.validate(active.module, datamodule=active.data, verbose=False)
 
 
-def _trainer(data: PackData, callbacks: list[pl.Callback], steps: int = 1, validate_after: int = 1) -> pl.Trainer:
+def lightning_trainer(
+    device: torch.device, callbacks: list[pl.Callback], steps: int = 1, validate_after: int = 1
+) -> pl.Trainer:
+    """Lightning's trainer of so many steps, without all that is done here or in the store."""
     return pl.Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -199,7 +202,7 @@ def _trainer(data: PackData, callbacks: list[pl.Callback], steps: int = 1, valid
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         inference_mode=False,  # else what a validation leaves behind cannot be written to by the next fit
-        accelerator="cpu" if data.on.type == "cpu" else "gpu",
+        accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=1,
         plugins=[LightningEnvironment()],  # one process, also inside a job of SLURM, which it would requeue
         callbacks=callbacks,

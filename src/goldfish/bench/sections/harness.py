@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,7 @@ NEEDS = ("hydra", "mlflow", "pytorch_lightning", "torchmetrics")
 RUNS, ADDED, MILLISECONDS = 16, 1.05, 0.5e-3  # a step may take 5 % and half a millisecond longer
 BARE, EVERYTHING = "bare loop of the pack", "goldfish.train: loop, evaluation, probes"
 LOOP = "goldfish.train: loop alone"  # what one more step costs: evaluation and probes cancel
+EMPTY = "bare loop + Lightning's, with nothing in it"  # the least that a loop in Lightning comes to
 COMPOSED = 1000
 SWEEP_OF_COMPOSED = ("cell=rnn,lstm,gru", "init=pytorch,orthogonal", "task.length=10,20,40,80")
 
@@ -59,6 +61,7 @@ def _training(bench: Bench, cell: str) -> Job:
                 BARE: Contestant(_bare(_configs(bench, cell, steps), steps)),
                 EVERYTHING: Contestant(_trained(_configs(bench, cell, steps))),
                 **{str(count): Contestant(_trained(configs)) for count, configs in unwatched.items()},
+                EMPTY: Contestant(_empty(steps)),
             },
             rounds=2 if bench.quick else 3,
         )
@@ -66,6 +69,8 @@ def _training(bench: Bench, cell: str) -> Job:
         per_step = {name: Timed(tuple(taken / steps for taken in seconds[name])) for name in (BARE, EVERYTHING)}
         differences = zip(seconds[str(more)], seconds[str(fewer)], strict=True)
         per_step[LOOP] = Timed(tuple((a - b) / (more - fewer) for a, b in differences))
+        both = zip(seconds[BARE], seconds[EMPTY], strict=True)
+        per_step[EMPTY] = Timed(tuple((bare + empty) / steps for bare, empty in both))
         return _per_step(bench, cell, per_step)
 
     return Job(f"{cell} training", measure)
@@ -96,6 +101,34 @@ def _trained(configs: Sequence[Config]) -> Callable[[int], None]:
     def run(n: int) -> None:
         for _ in range(n):
             train_pack(configs)
+
+    return run
+
+
+def _empty(steps: int) -> Callable[[int], None]:
+    """Lightning's loop over a module that does nothing but count its optimiser's steps."""
+    import pytorch_lightning as pl
+
+    from goldfish.training.train import lightning_trainer
+
+    class Nothing(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD([self.weight], lr=0.1)
+
+        def training_step(self, batch: object, batch_idx: int) -> None:
+            optimizer: Any = self.optimizers()
+            optimizer.step()
+
+    def run(n: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(n):
+                lightning_trainer(torch.device("cpu"), [], steps, steps).fit(Nothing(), range(steps))
 
     return run
 
