@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -77,15 +78,28 @@ def test_sigterm_stops_it_like_ctrl_c():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@contextmanager
+def killed(process: subprocess.Popen[str]) -> Iterator[None]:
+    """A test that fails inside does not wait for it for ever."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.slow
 def test_it_serves_the_right_store_and_stops_with_all_its_processes(store: Store, tmp_path: Path):
     record(store, make_outcome())
-    code = "import sys; from goldfish.tracking.ui import serve; sys.exit(serve('study', port=5310))"
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background job ignores it
+    code = f"{listens}; import sys; from goldfish.tracking.ui import serve; sys.exit(serve('study', port=5310))"
     command = [sys.executable, "-c", code]
     misleading = {"MLFLOW_BACKEND_STORE_URI": "sqlite:////nowhere/else.db"}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | misleading, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | misleading, stdout=subprocess.PIPE, text=True
+        ) as process,
+        killed(process),
+    ):
         text = _until(process, "Ctrl-C")
         port = int(text.split("http://127.0.0.1:")[1].split("/")[0])
         assert "viewStateShareKey=goldfish-averages&compareRunsMode=CHART" in text
