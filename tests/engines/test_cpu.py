@@ -164,6 +164,28 @@ def test_a_loss_that_arrives_when_all_before_it_has_vanished(name: str) -> None:
         assert relative(found[parameter], expected[parameter], expected[parameter].dim()) <= 2e-6
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_float32_over_seeds(name: str) -> None:
+    """Norms over the batch, of a loss at the last of 200 steps: the worst step, 1.2e-6 in the geometric mean of seeds.
+
+    A single seed says little: what rounding leaves of a vanished gradient varies tenfold between networks.
+    """
+    worst = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        single = Recurrent(name, 4, 32, engine="cpu")
+        double = Recurrent(name, 4, 32, engine="eager", dtype=torch.float64)
+        double.load_state_dict(single.state_dict())
+        inputs, cotangent = torch.randn(1, 8, 200, 4), torch.zeros(1, 8, 200, 32)
+        cotangent[:, :, -1] = torch.randn(1, 8, 32)
+        found, expected = (
+            step(network, inputs.to(dtype), cotangent.to(dtype))["norm h"].mul(2 * math.log(2)).logsumexp(2) / 2
+            for network, dtype in ((single, torch.float32), (double, torch.float64))
+        )  # ln, (1, 1, T)
+        worst.append(math.log(float((found - expected).abs().max())))
+    assert math.exp(sum(worst) / len(worst)) <= 1.2e-6, [math.exp(w) for w in worst]
+
+
 def test_a_saturated_rnn_keeps_the_digits_of_its_slope() -> None:
     """Pre-activations of ±12: in float32 h is ±1 and 1 - h² is 0; the gradient, 1e-10 a step, is not."""
     H = 8
@@ -221,7 +243,7 @@ def test_functions(dtype: type, reach: float) -> None:
     sigmoid, _ = _compute("sigmoid", x)
     for found, expected, units in (
         (tanh, np.tanh(exact), 3),
-        (slope, 1 / np.cosh(exact) ** 2, 5),
+        (slope, 1 / np.cosh(exact) ** 2, 3),
         (sigmoid, 1 / (1 + np.exp(-exact)), 3),
     ):
         spacing = np.spacing(np.abs(expected).astype(dtype)).astype(np.longdouble)
@@ -237,21 +259,43 @@ def test_functions(dtype: type, reach: float) -> None:
     assert np.isnan(sigmoid[2])
 
 
-LONG = """
-import resource, torch, goldfish
-from goldfish.recurrent import Recurrent
+@njit
+def _logarithms(x, y, n, real):
+    for i in range(0, n, 8):
+        store(pointer(y, real), i, functions.log2(load(pointer(x, real), i)))
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def test_log2() -> None:
+    """From the smallest subnormal number to the largest, to a unit in the last place of one or of the result."""
+    x = np.concatenate(
+        [2.0 ** np.arange(-1074, 1024), np.geomspace(1e-320, 1e308, 40_000), np.linspace(0.5, 2, 40_000)]
+    )
+    x = np.concatenate([x, [0.0, np.inf, np.nan], np.ones(-(len(x) + 3) % 8)])
+    found, exact = (
+        np.empty_like(x),
+        np.log2(x.astype(np.longdouble), where=x > 0, out=np.full(len(x), -np.inf, np.longdouble)),
+    )
+    exact[np.isnan(x)] = np.nan
+    _logarithms(x.ctypes.data, found.ctypes.data, x.size, np.float64(0))
+    finite = np.isfinite(exact)
+    assert (found[~finite].astype(str) == exact[~finite].astype(str)).all()
+    error = np.abs(found[finite] - exact[finite]) / np.spacing(np.maximum(1, np.abs(exact[finite])).astype(np.float64))
+    assert float(error.max()) <= 1
+
+
+LONG = """
+import torch, goldfish
+from goldfish.bench.resident import now, peak
+from goldfish.recurrent import Recurrent
 
 recurrent = Recurrent("{name}", 4, 64, engine="cpu")
 for T in (100, 100_000):
-    before = peak()
+    before = now()
     outputs, _ = recurrent(torch.randn(1, 1, T, 4))
     with goldfish.gradient_flow(recurrent) as flow:
         outputs[:, :, -1].sum().backward()
 assert torch.isfinite(flow.log2_norm["h"]).all()
-print(peak() - before)
+print((peak() - before) / 1e6)
 """
 
 
@@ -360,7 +404,7 @@ def test_flushing_to_zero_is_refused() -> None:
     subnormals.check()
     assert torch.set_flush_denormal(True)
     try:
-        with pytest.raises(ConfigError, match="float32 and float64 numbers below the normal range are flushed to zero"):
+        with pytest.raises(ConfigError, match="numbers below the normal range are flushed to zero"):
             subnormals.check()
     finally:
         torch.set_flush_denormal(False)

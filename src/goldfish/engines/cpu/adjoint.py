@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
-from goldfish.engines.cpu.functions import OPTIONS
+from goldfish.engines.cpu.functions import OPTIONS, log2
 from goldfish.engines.cpu.product import lanes
 from goldfish.engines.cpu.vector import absolute, at, fma, largest, load, read, spread, store, total, write
 
 LOW, HIGH = 2.0**-40, 2.0**40  # squared norms between these need no new exponent
 FAINT, LIFT = 2.0**-90, 2.0**75  # squares below FAINT have lost digits: they are taken again, lifted
+DOUBLE = np.float64(0)
 REACH = 60  # an exponent so far below that of a term which arrives gives way to it
 
 
@@ -121,3 +123,12 @@ def source_row(source: Any, D: int, H: int, x: Any, h: Any) -> None:
     for j in range(0, H, lanes(source)):
         store(hidden, j, load(h, j))
     write(hidden, H, 1.0)
+
+
+@njit(**OPTIONS)
+def log2_norms(squares: Any, exponents: Any, M: int, to: Any) -> None:
+    """log₂ √squares + exponent of the M ≤ 8 rows of a tile; there is room for eight of each."""
+    found = fma(log2(load(squares, 0)), spread(0.5, DOUBLE), load(exponents, 0))
+    store(squares, 0, found)
+    for m in range(M):
+        write(to, m, read(squares, m))

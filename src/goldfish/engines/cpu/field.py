@@ -34,8 +34,7 @@ from __future__ import annotations
     OUTPUTS,  # h (R, T, B, H)
     SAVED,  # (R, tile, T, row, saved·H): what the backward pass reads of each step; 0 where it is computed again
     CELL,  # c (R, T, B, H), or at the starts of chunks (R, T/CHUNK, B, H)
-    H_LAST,  # (R, B, H)
-    C_LAST,
+    C_LAST,  # (R, B, H)
     DIRECT,  # what reaches h_t not through h_{t+1}: (R, T, B, H), by strides; 0 where nothing does
     DIRECT_R,
     DIRECT_T,
@@ -43,9 +42,9 @@ from __future__ import annotations
     DIRECT_EXPONENT,  # (R, T, B) int32; 0 where it is 2^0
     FINAL_H,  # what reaches the final state: (R, B, H)
     FINAL_C,
-    SQUARES_H,  # (R, T, B) float64: squared norm of the mantissa of each adjoint
-    SQUARES_C,
-    SQUARES_STATE,
+    LOG2_NORM_H,  # (R, T, B) float64: of each adjoint
+    LOG2_NORM_C,
+    LOG2_NORM_STATE,
     EXPONENT,  # (R, T, B) int32
     INPUT_GRADIENT,  # (R, T, B, DX), mantissas to EXPONENT
     WEIGHT_GRADIENT,  # (R, TILES, width, G·H)
@@ -53,5 +52,5 @@ from __future__ import annotations
     INITIAL_C,
     SCRATCH,  # one stretch for each thread
     SCRATCH_SIZE,
-) = range(46)
-COUNT = 46
+) = range(45)
+COUNT = 45

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class _Layer:
         given, ring = _Description(self.given), self._ring(T)
         states = range(module.STATES)
         names = ("h", "c", "state")[: 2 * module.STATES - 1]
-        squares = {name: inputs.new_empty(R, T, B, dtype=torch.float64) for name in names}
+        norms = {name: inputs.new_empty(R, T, B, dtype=torch.float64) for name in names}
         exponents = inputs.new_empty(R, T, B, dtype=torch.int32)
         width = (D + 4) // 4 * 4 + H + 4
         gradient = inputs.new_empty(R, self.tiles, width, module.GATES * H)
@@ -132,7 +133,7 @@ class _Layer:
         for which, value in (
             (field.RING, ring), (field.DX, DX), (field.DIRECT, direct), (field.DIRECT_EXPONENT, exponent),
             (field.INPUT_GRADIENT, dx), (field.EXPONENT, exponents), (field.WEIGHT_GRADIENT, gradient),
-            *zip((field.SQUARES_H, field.SQUARES_C, field.SQUARES_STATE), squares.values(), strict=False),
+            *zip((field.LOG2_NORM_H, field.LOG2_NORM_C, field.LOG2_NORM_STATE), norms.values(), strict=False),
             *zip((field.INITIAL_H, field.INITIAL_C), initial, strict=False),
         ):  # fmt: skip
             given[which] = value
@@ -146,7 +147,7 @@ class _Layer:
             exponent=exponents,
             initial=[self._cut(value) for value in initial],
             weights=self._weight_gradients(gradient),
-            squares=squares,
+            log2_norms={"state": norms["h"], **norms},
         )
 
     def _run(self, compiled: Any, given: _Description, scratch: int) -> None:
@@ -196,26 +197,15 @@ class _Layer:
         return LayerWeights(summed[:, :D].mT, hidden[:, :H].mT, bias_ih, bias_hh)
 
 
+@dataclass(frozen=True)
 class _Gradients:
-    def __init__(
-        self,
-        inputs: Tensor | None,
-        exponent: Tensor,
-        initial: list[Tensor],
-        weights: LayerWeights,
-        squares: dict[str, Tensor],
-    ) -> None:
-        self.inputs, self.exponent, self.initial = inputs, exponent, initial
-        self.weights, self.squares = weights, squares
+    """What a layer's backward pass finds; `inputs` are mantissas to `exponent`, norms are (R, T, B) by name."""
 
-    def log2_norms(self) -> dict[str, Tensor]:
-        """Name → (R, T, B), float64."""
-        with np.errstate(
-            divide="ignore"
-        ):  # numpy, on this thread: torch would wake MKL's, for more than the numbers cost
-            logs = {name: torch.from_numpy(np.log2(value.numpy())) for name, value in self.squares.items()}
-        found = {name: torch.add(self.exponent, value, alpha=0.5) for name, value in logs.items()}
-        return {"state": found["h"], **found}
+    inputs: Tensor | None
+    exponent: Tensor
+    initial: list[Tensor]
+    weights: LayerWeights
+    log2_norms: dict[str, Tensor]
 
 
 class _Compiled(torch.autograd.Function):
@@ -263,7 +253,7 @@ class _Compiled(torch.autograd.Function):
             initial[:0] = found.initial
             weights[:0] = found.weights
             if ctx.recorder.active:
-                norms.insert(0, found.log2_norms())
+                norms.insert(0, found.log2_norms)
         if norms:
             ctx.recorder.record(norms)
         if direct is not None and exponent is not None:

@@ -1,8 +1,12 @@
-"""exp, tanh and σ of a vector: the same formula in float32 and float64, good to about two units in the last place."""
+"""exp, tanh and σ of a vector: the same formula in float32 and float64, good to about two units in the last place.
+
+And log₂ in float64, for norms.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,13 @@ from goldfish.engines.cpu.vector import (
     at_least,
     at_most,
     call_llvm,
+    choose,
     constant,
     copysign,
+    exponent,
     fma,
     power_of_two,
+    significand,
 )
 
 OPTIONS = {"boundscheck": False, "error_model": "numpy", "nogil": True}
@@ -34,6 +41,8 @@ def _parts(real: Any) -> tuple[float, float]:
     ) if real is np.float32 else 2.3190468138462996e-17
 
 
+_SMALLEST, _LARGEST = 2.0**-1022, 1.7976931348623157e308  # normal numbers
+_ROOT, _LN_2 = math.sqrt(2), math.log(2)
 _LN2 = {32: _parts(np.float32), 64: _parts(np.float64)}
 
 
@@ -72,12 +81,20 @@ def _series(typing: Any, r: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind: Vector = r
-        value = constant(kind, 1 / math.factorial(_DEGREE[kind.element.bitwidth]))
-        for k in range(_DEGREE[kind.element.bitwidth] - 1, 1, -1):
-            value = call_llvm(builder, "fma", kind, [value, arguments[0], constant(kind, 1 / math.factorial(k))])
+        degree = _DEGREE[kind.element.bitwidth]
+        value = _horner(builder, kind, arguments[0], [1 / math.factorial(k) for k in range(2, degree + 1)])
         return call_llvm(builder, "fma", kind, [builder.fmul(value, arguments[0]), arguments[0], arguments[0]])
 
     return r(r), emit
+
+
+def _horner(builder: Any, kind: Vector, x: Any, coefficients: Sequence[float]) -> Any:
+    """LLVM: Σ_k coefficients[k] x^k."""
+    *lower, highest = coefficients
+    value = constant(kind, highest)
+    for coefficient in reversed(lower):
+        value = call_llvm(builder, "fma", kind, [value, x, constant(kind, coefficient)])
+    return value
 
 
 @njit(**OPTIONS)
@@ -101,12 +118,12 @@ def sigmoid(x: Any) -> Any:
 def tanh(x: Any) -> Any:
     """(tanh x, 1 - tanh² x); the slope keeps its digits where tanh has come to 1.
 
-    With m = e^{2|x|} - 1: tanh|x| = m / (m + 2) and 1 - tanh² = 4 (m + 1) / (m + 2)².
+    With m = e^{2|x|} - 1 and q = 1 / (m + 2): tanh|x| = m q and 1 - tanh² = 4 q (1 - q).
     """
     p, s = _split(2.0 * at_most(absolute(x), 0.5 * _bound_of_exp(x)))
     m = fma(s, p, s - 1.0)
     q = 1.0 / (m + 2.0)
-    return copysign(m * q, x), 4.0 * (m * q + q) * q
+    return copysign(m * q, x), 4.0 * fma(0.0 - q, q, q)
 
 
 @intrinsic
@@ -118,3 +135,28 @@ def positive(typing: Any, x: Any) -> Any:
         return builder.select(is_positive, constant(x, 1.0), constant(x, 0.0))
 
     return x(x), emit
+
+
+@intrinsic
+def _odd_series(typing: Any, z: Any) -> Any:
+    """1 + z/3 + z²/5 + …, in float64 for z ≤ 0.03."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _horner(builder, z, arguments[0], [1 / (2 * k + 1) for k in range(11)])
+
+    return z(z), emit
+
+
+@njit(**OPTIONS)
+def log2(x: Any) -> Any:
+    """log₂ x for float64 x ≥ 0, -inf at zero.
+
+    x = m·2^n with √½ < m ≤ √2, and ln m = 2 artanh s = 2 (s + s³/3 + s⁵/5 + …), s = (m - 1) / (m + 1).
+    """
+    zero = 0.0 * significand(x)
+    lifted = choose(x, _SMALLEST, x, 2.0**54 * x)
+    n, m = exponent(lifted) - choose(x, _SMALLEST, zero, zero + 54.0), significand(lifted)
+    n, m = choose(m, _ROOT, n + 1.0, n), choose(m, _ROOT, 0.5 * m, m)
+    s = (m - 1.0) / (m + 1.0)
+    found = fma(2.0 * s, _odd_series(s * s) / _LN_2, n)
+    return choose(x, _LARGEST, x, choose(x, 0.0, found, x - math.inf))  # NaN stays NaN

@@ -12,15 +12,15 @@ import numpy as np
 from numba import cfunc, njit, types
 
 from goldfish.engines.cpu import field, gru, lstm, rnn
-from goldfish.engines.cpu.adjoint import arrive, rows_below, scale, source_row, source_width
+from goldfish.engines.cpu.adjoint import DOUBLE, arrive, log2_norms, rows_below, scale, source_row, source_width
 from goldfish.engines.cpu.functions import OPTIONS
 from goldfish.engines.cpu.kernel_cache import kept
 from goldfish.engines.cpu.product import AHEAD, ask, lanes
-from goldfish.engines.cpu.vector import at, fetch_add, load, pointer, read, spread, store, write
+from goldfish.engines.cpu.vector import at, doubles, fetch_add, load, pointer, read, spread, store, write
 
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru}
 RNN, LSTM, GRU = range(3)
-INTEGER, DOUBLE = np.int32(0), np.float64(0)
+INTEGER = np.int32(0)
 C_FUNCTION = types.void(types.CPointer(types.int64))
 
 
@@ -132,6 +132,7 @@ def backward(cell: str, dtype: str) -> Any:
         again = at(again_h, rows * H)
         for j in range(0, max(H, DX), lanes(zeros)):
             store(zeros, j, spread(0.0, real))
+        of_h, of_c, of_state, powers = doubles(8), doubles(8), doubles(8), doubles(8)  # squared norms of a tile's rows
         while True:
             job = next_job(f)
             if job < 0:
@@ -195,18 +196,23 @@ def backward(cell: str, dtype: str) -> Any:
                         if has_exponent:
                             shift = read(tensor(f, field.DIRECT_EXPONENT, sample, INTEGER), m)
                         direct_m = at(direct, t * direct_t + m * direct_b)
-                        e, of_h, of_all = arrive(row, H, J, exponent, direct_m, has_direct, shift, real)
+                        e, square_h, square = arrive(row, H, J, exponent, direct_m, has_direct, shift, real)
                         write(exponents, m, e)
-                        write(tensor(f, field.SQUARES_H, sample, DOUBLE), m, of_h)
+                        write(powers, m, float(e))
+                        write(of_h, m, square_h)
                         if kind == LSTM:
-                            of_c = lstm.adjoint(H, row, at(now, m * S), h_m, at(c_before, m * c_row), d_m)
-                            write(tensor(f, field.SQUARES_C, sample, DOUBLE), m, of_c)
-                            write(tensor(f, field.SQUARES_STATE, sample, DOUBLE), m, of_all)
+                            square_c = lstm.adjoint(H, row, at(now, m * S), h_m, at(c_before, m * c_row), d_m)
+                            write(of_c, m, square_c)
+                            write(of_state, m, square)
                         elif kind == GRU:
                             gru.adjoint(H, row, at(now, m * S), h_m, h_m, d_m)
                         else:
                             rnn.adjoint(H, row, at(now, m * S), h_m, h_m, d_m)
                         source_row(at(here, m * wide), D, H, at(x, t * X_T + m * X_B), h_m)
+                    log2_norms(of_h, powers, M, tensor(f, field.LOG2_NORM_H, sample, DOUBLE))
+                    if kind == LSTM:
+                        log2_norms(of_c, powers, M, tensor(f, field.LOG2_NORM_C, sample, DOUBLE))
+                        log2_norms(of_state, powers, M, tensor(f, field.LOG2_NORM_STATE, sample, DOUBLE))
                     if kind == LSTM:
                         lstm.back(M, H, joint, zeros, d, weight_hh)
                     elif kind == GRU:

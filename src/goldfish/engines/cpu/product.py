@@ -1,6 +1,7 @@
-"""C = start + A·V + B·W, a tile of C at a time in registers.
+"""C = start + (A·V + B·W), a tile of C at a time in registers.
 
-Every entry of C is one chain of fused multiply-adds in the order of k: it does not depend on the tiles.
+Every entry of the sum is one chain of fused multiply-adds in the order of k: it does not depend on the tiles. The start
+comes last: it is often the largest term, and a chain that began with it would round every other to its last digit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numba import config, njit, types
 from numba.extending import intrinsic
 
 from goldfish.engines.cpu.functions import OPTIONS
-from goldfish.engines.cpu.vector import at, call_llvm, load_vector, prefetch, splat, store_vector, vector_of
+from goldfish.engines.cpu.vector import at, call_llvm, constant, load_vector, prefetch, splat, store_vector, vector_of
 
 I64 = ir.IntType(64)
 AHEAD = 2  # steps between asking for a row and using it
@@ -34,16 +35,13 @@ def _tile(rows: int, vectors: int) -> Any:
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             out, ldo, start, lds, a, a_row, a_step, v, K, b, b_row, b_step, w, L, ldw = arguments
-            tile = [
-                load_vector(builder, kind, _entry(builder, start, m, lds, n * kind.lanes))
-                for m in range(rows)
-                for n in range(vectors)
-            ]
+            tile = [constant(kind, 0.0)] * (rows * vectors)
             tile = _multiply_add(builder, kind, tile, (a, a_row, a_step), (v, ldw), K, rows, vectors)
             tile = _multiply_add(builder, kind, tile, (b, b_row, b_step), (w, ldw), L, rows, vectors)
             for index, value in enumerate(tile):
                 m, n = divmod(index, vectors)
-                store_vector(builder, kind, value, _entry(builder, out, m, ldo, n * kind.lanes))
+                first = load_vector(builder, kind, _entry(builder, start, m, lds, n * kind.lanes))
+                store_vector(builder, kind, builder.fadd(first, value), _entry(builder, out, m, ldo, n * kind.lanes))
             return context.get_dummy_value()
 
         p, i = out, types.int64

@@ -146,6 +146,16 @@ def spread(typing: Any, value: Any, real: Any) -> Any:
     return kind(value, real), emit
 
 
+@intrinsic(prefer_literal=True)
+def doubles(typing: Any, count: Any) -> Any:
+    """Room for so many float64 on the stack of the function that asks; a literal number."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return cgutils.alloca_once(builder, ir.DoubleType(), size=count.literal_value)
+
+    return types.CPointer(types.float64)(count), emit
+
+
 def load_vector(builder: Any, kind: Vector, address: Any) -> Any:
     """LLVM: an unaligned load."""
     loaded = builder.load(builder.bitcast(address, kind.llvm.as_pointer()))
@@ -272,6 +282,57 @@ def power_of_two(typing: Any, a: Any) -> Any:
         return builder.bitcast(builder.add(n, one), a.llvm)
 
     return a(a), emit
+
+
+@intrinsic
+def exponent(typing: Any, a: Any) -> Any:
+    """The n of |a| = m·2^n, 1 ≤ m < 2, as a number of a's type, where `a` is normal."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        biased = builder.lshr(_magnitude(builder, a, arguments[0]), _bits(a, a.mantissa))
+        # as the last bits of 2^mantissa: no conversion of integers, which AVX2 does not have
+        number = builder.bitcast(builder.or_(biased, _bits_of(builder, a, 2.0**a.mantissa)), a.llvm)
+        return builder.fsub(number, constant(a, 2.0**a.mantissa + 2 ** (a.element.bitwidth - a.mantissa - 2) - 1))
+
+    return a(a), emit
+
+
+@intrinsic
+def significand(typing: Any, a: Any) -> Any:
+    """The m of |a| = m·2^n, 1 ≤ m < 2, where `a` is normal."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        digits = builder.and_(builder.bitcast(arguments[0], a.bits), _bits(a, 2**a.mantissa - 1))
+        return builder.bitcast(builder.or_(digits, _bits_of(builder, a, 1.0)), a.llvm)
+
+    return a(a), emit
+
+
+@intrinsic
+def choose(typing: Any, a: Any, limit: Any, above: Any, otherwise: Any) -> Any:
+    """`above` where a > limit, else `otherwise`; so where `a` is NaN."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, bound, above, otherwise = arguments
+        bound = splat(builder, a, context.cast(builder, bound, signature.args[1], a.element))
+        return builder.select(builder.fcmp_ordered(">", value, bound), above, otherwise)
+
+    return a(a, types.float64, a, a), emit
+
+
+def _bits(kind: Vector, value: int) -> Any:
+    """LLVM: an integer in every lane."""
+    return ir.Constant(kind.bits, [ir.Constant(kind.integer, value)] * kind.lanes)
+
+
+def _bits_of(builder: Any, kind: Vector, value: float) -> Any:
+    """LLVM: the bits of a number in every lane."""
+    return builder.bitcast(constant(kind, value), kind.bits)
+
+
+def _magnitude(builder: Any, kind: Vector, value: Any) -> Any:
+    """LLVM: the bits of |value|."""
+    return builder.bitcast(call_llvm(builder, "fabs", kind, [value]), kind.bits)
 
 
 @intrinsic

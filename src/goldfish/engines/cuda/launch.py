@@ -103,16 +103,20 @@ def compiled(source: str, macros: tuple[tuple[str, int], ...], architecture: str
     key = store.key(code, macros, architecture, store.compiler())
     found = store.read(f"{key}.cubin")
     if found is None:
-        # no contraction: every fused multiply-add is written out, so the bits do not depend on the compiler's choice
-        options = ProgramOptions(
-            std="c++17",
-            arch=architecture,
-            fma=False,
-            ftz=False,
-            prec_div=True,
-            prec_sqrt=True,
-            define_macro=[(name, str(value)) for name, value in macros],
-        )
-        found = bytes(Program(code, "c++", options).compile("cubin").code)
+        program = Program(code, "c++", ProgramOptions(**options(macros, architecture)))
+        found = bytes(program.compile("cubin").code)
         store.write(f"{key}.cubin", found)
     return found
+
+
+def options(macros: tuple[tuple[str, int], ...], architecture: str) -> dict[str, Any]:
+    """NVRTC's: IEEE arithmetic, and no contraction, for every fused multiply-add is written out."""
+    return {
+        "std": "c++17",
+        "arch": architecture,
+        "fma": False,
+        "ftz": False,
+        "prec_div": True,
+        "prec_sqrt": True,
+        "define_macro": [(name, str(value)) for name, value in macros],
+    }

@@ -57,13 +57,13 @@ __device__ __forceinline__ real sigmoid(real x) {
 }
 
 // tanh x, and 1 - tanh² x, which keeps its digits where tanh has come to one.
-// With m = e^{2|x|} - 1: tanh |x| = m / (m + 2), and 1 - tanh² = 4 (m + 1) / (m + 2)².
+// With m = e^{2|x|} - 1 and q = 1 / (m + 2): tanh |x| = m q, and 1 - tanh² = 4 q (1 - q).
 __device__ __forceinline__ real tangent(real x, real &slope) {
     const real size = x < ZERO ? -x : x, half = EXP_BOUND / 2;
     real p, s;
     split(TWO * (size > half ? half : size), p, s);
     const real m = fused(s, p, s - ONE), q = ONE / (m + TWO);
-    slope = FOUR * (fused(m, q, q) * q);
+    slope = FOUR * fused(-q, q, q);
     const real found = m * q;
     return x < ZERO ? -found : found;
 }
