@@ -50,15 +50,16 @@ def spoil_inputs(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> No
 
 def spoil_gradient(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
     """The losses are finite; one component of the bad run's gradient is not."""
-    clean = PackModule._clip
+    clean = PackModule._backpropagate
 
-    def spoilt(module: PackModule, losses: torch.Tensor) -> None:
+    def spoilt(module: PackModule, batch: Batch) -> torch.Tensor:
+        losses = clean(module, batch)
         seeds = [one["seed"] for one in module.configs]
         if module.steps_done + 1 == step and BAD in seeds:
             module.weights.gradient[seeds.index(BAD), 5] = value
-        clean(module, losses)
+        return losses
 
-    monkeypatch.setattr(PackModule, "_clip", spoilt)
+    monkeypatch.setattr(PackModule, "_backpropagate", spoilt)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

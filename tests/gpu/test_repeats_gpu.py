@@ -31,12 +31,12 @@ def test_ten_repeats(cell: str, task: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cell", registry.names("cell"))
 def test_a_graph_changes_nothing(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward and backward replayed as a CUDA graph, and kernel by kernel."""
+    """Whole steps replayed as a CUDA graph, and kernel by kernel."""
     task = {"name": "recall", "length": 40}
     configs = [
         resolve({"cell": {"name": cell, "hidden_size": 64}, "task": task, "trainer": TRAINER, "seed": seed})
         for seed in range(4)
     ]
     replayed = [essence(outcome) for outcome in train_pack(configs)]
-    monkeypatch.setattr(PackModule, "_chosen_step", lambda module, like: module._backpropagate)
+    monkeypatch.setattr(PackModule, "_chosen_step", lambda module, like: module._plain)
     assert [essence(outcome) for outcome in train_pack(configs)] == replayed

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from tests.training.exactness import essence
 from torch import Tensor
 
-from goldfish.config import resolve
+from goldfish import registry
+from goldfish.config import Config, resolve
 from goldfish.training import graph
+from goldfish.training.data import TrainingStream
 from goldfish.training.graph import WARM_UP, GraphedStep, Replay, Step
 from goldfish.training.module import PackModule
+from goldfish.training.outcome import Outcome
 from goldfish.training.train import train_pack
 
 
@@ -128,27 +132,87 @@ def test_a_diverged_step_is_the_same_bits() -> None:
     assert step._replay is not None
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_a_pack_that_is_replayed_trains_to_the_same_bits(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = {"max_steps": 12, "validate_every": 5, "evaluation_size": 8, "accelerator": "cpu"}
-    values = {"cell": {"name": cell, "hidden_size": 8}, "task": {"name": "recall", "length": 5}, "trainer": trainer}
-    configs = [resolve(values | {"seed": seed}) for seed in range(2)]
-    expected = [essence(outcome) for outcome in train_pack(configs)]
-    replayed: list[int] = []
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps are replayed on the CPU, as they would be with compiled kernels on a GPU; the replays are counted."""
+    found: list[int] = []
 
     def counted(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
         replay = record(step, batch, loss)
 
         def again() -> None:
-            replayed.append(1)
+            found.append(1)
             replay()
 
         return again
 
     monkeypatch.setattr(graph, "_capture", counted)
     monkeypatch.setattr(PackModule, "engine", property(lambda module: "cuda"))
-    assert [essence(outcome) for outcome in train_pack(configs)] == expected
+    return found
+
+
+def pack(count: int = 2, **values: Any) -> list[Config]:
+    trainer = {"max_steps": 12, "validate_every": 5, "evaluation_size": 8, "accelerator": "cpu"}
+    shared = {"cell": {"name": "rnn", "hidden_size": 8}, "task": {"name": "recall", "length": 5}} | values
+    shared["trainer"] = trainer | values.get("trainer", {})
+    return [resolve(shared | {"seed": seed}) for seed in range(count)]
+
+
+def plainly(configs: Sequence[Config], monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    with monkeypatch.context() as patch:
+        patch.setattr(PackModule, "_chosen_step", lambda module, like: module._plain)
+        return train_pack(configs)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"cell": {"name": cell, "hidden_size": 8}} for cell in ("rnn", "lstm", "gru")),
+        *({"optimizer": {"name": name}} for name in registry.names("optimizer")),
+        {"trainer": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}},
+        {"trainer": {"gradient_clip_val": None}},
+    ],
+    ids=str,
+)
+def test_a_pack_that_is_replayed_trains_to_the_same_bits(
+    values: dict[str, Any], replayed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [essence(outcome) for outcome in plainly(pack(**values), monkeypatch)]
+    assert not replayed
+    assert [essence(outcome) for outcome in train_pack(pack(**values))] == expected
     assert len(replayed) == 12 - WARM_UP
+
+
+def test_a_run_that_diverges_in_a_replay(replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the weights of the step before, and the others go on as if it were not there."""
+    task = registry.load("task", "recall")
+    losses = task.losses
+
+    def spoiled(self: Any, outputs: Tensor, batch: Any) -> Tensor:
+        found: Tensor = losses(self, outputs, batch)
+        if batch.inputs.shape == bad.shape and torch.equal(batch.inputs[1], bad[1]):
+            found = found * torch.tensor([1.0, torch.nan, 1.0]).unsqueeze(1)
+        return found
+
+    configs = pack(3)
+    stream = iter(TrainingStream(task(length=5), configs, torch.device("cpu"), torch.float32))
+    bad = [next(stream).inputs for _ in range(7)][-1]
+    monkeypatch.setattr(task, "losses", spoiled)
+    expected = plainly(configs, monkeypatch)
+    assert [outcome.verdict == "diverged" for outcome in expected] == [False, True, False]
+    assert expected[1].reason == "loss became non-finite at step 7"
+    found = train_pack(configs)
+    assert [essence(outcome) for outcome in found] == [essence(outcome) for outcome in expected]
+    assert len(replayed) == 7 - WARM_UP + 5 - WARM_UP  # without the run, the step is another: it is recorded anew
+
+
+def test_runs_that_stop_are_not_moved_by_a_replay(replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = {"max_steps": 60, "validate_every": 5, "stop_when_solved": True}
+    values = {"task": {"name": "recall", "length": 3}, "trainer": trainer, "optimizer": {"name": "adam", "lr": 0.1}}
+    expected = plainly(pack(8, **values), monkeypatch)
+    assert len({outcome.steps for outcome in expected}) > 2
+    assert [essence(one) for one in train_pack(pack(8, **values))] == [essence(one) for one in expected]
+    assert replayed
 
 
 def test_who_draws_random_numbers_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:

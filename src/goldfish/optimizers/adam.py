@@ -20,4 +20,8 @@ def adam(
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
     """torch.optim.Adam over a pack's parameter groups, each with its own lr."""
-    return torch.optim.Adam(list(groups), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
+    rows = list(groups)
+    on_gpu = rows[0]["params"][0].is_cuda  # there a step may be recorded in a graph
+    return torch.optim.Adam(
+        rows, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True, capturable=on_gpu
+    )

@@ -20,6 +20,8 @@ def rmsprop(
     weight_decay: Annotated[float, at_least(0)] = 0.0,
 ) -> torch.optim.Optimizer:
     """torch.optim.RMSprop over a pack's parameter groups, each with its own lr."""
+    rows = list(groups)
+    on_gpu = rows[0]["params"][0].is_cuda  # there a step may be recorded in a graph
     return torch.optim.RMSprop(
-        list(groups), lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay, foreach=True
+        rows, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, foreach=True, capturable=on_gpu
     )

@@ -69,7 +69,7 @@ class PackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.configs, self.task = configs, task
         self.model: Any = build_model(configs, task).to(device, dtype)
-        self._step: Callable[[Batch], Tensor] | None = None
+        self._step: Callable[[Batch], None] | None = None
         self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
         self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
@@ -143,8 +143,8 @@ class PackModule(pl.LightningModule):
         return self
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The one optimiser, whose state every fit goes on with."""
-        return self.optimizer
+        """What Lightning counts steps by: `optimizer`, whose state every fit goes on with, may step inside a graph."""
+        return _Counter()
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         """Replicas with one learning rate are one parameter group."""
@@ -161,12 +161,45 @@ class PackModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the optimiser down the sum over replicas of each one's mean loss."""
         self._step = self._step or self._chosen_step(batch)
-        losses = self._step(batch)
-        self._clip(losses.detach())
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        optimizer.step()
+        self._step(batch)
+        counter = self.optimizers()
+        assert isinstance(counter, LightningOptimizer)
+        counter.step()
         self.steps_done += 1
+
+    def _chosen_step(self, like: Batch) -> Callable[[Batch], None]:
+        """A CUDA graph where the device alone makes a step: by compiled kernels, without random numbers of the host."""
+        if self.engine != "cuda" or any(part.draws for part in self._noisy):
+            return self._plain
+        replayed = graph.of_batches(self._unwatched, self._changed, like)
+
+        def step(batch: Batch) -> None:
+            found = replayed(batch)
+            self._watch(found[:, :-1], found[:, -1])
+
+        return step
+
+    def _plain(self, batch: Batch) -> None:
+        """A step, operation by operation."""
+        losses, norms = self._backpropagate(batch), self.weights.norms()
+        self._watch(losses, norms)
+        self._clip(norms)
+        self.optimizer.step()
+
+    def _unwatched(self, batch: Batch) -> Tensor:
+        """A step that asks nothing of the host: losses and norms, (R, B + 1); a run that turns non-finite stays put."""
+        losses, norms = self._backpropagate(batch), self.weights.norms()
+        self._clip(norms)
+        before = self.weights.values.clone()
+        self.optimizer.step()
+        fine = torch.isfinite(losses).all(-1) & torch.isfinite(norms)
+        self.weights.values.copy_(torch.where(fine.unsqueeze(1), self.weights.values, before))
+        return torch.cat([losses, norms.unsqueeze(1)], dim=1)
+
+    def _changed(self) -> list[Tensor]:
+        """What a step changes."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [self.weights.values, self.weights.gradient, *(m for m in moments if isinstance(m, Tensor))]
 
     def _backpropagate(self, batch: Batch) -> Tensor:
         """The losses, (R, B); each replica's gradient of their mean is left in the weights."""
@@ -177,13 +210,7 @@ class PackModule(pl.LightningModule):
         direct = self.weights.backward((losses / losses.shape[-1]).sum(), also=states)
         if weight:
             self._add_omega(weight, states[0].detach(), *direct)
-        return losses
-
-    def _chosen_step(self, like: Batch) -> Callable[[Batch], Tensor]:
-        """A CUDA graph where the device alone makes a step: by compiled kernels, without random numbers of the host."""
-        if self.engine != "cuda" or any(part.draws for part in self._noisy):
-            return self._backpropagate
-        return graph.of_batches(self._backpropagate, lambda: [self.weights.gradient], like)
+        return losses.detach()
 
     def _add_omega(self, weight: float, h: Tensor, direct: Tensor, final: Tensor) -> None:
         """Add the derivative of Ω to the gradient; the loss may see the last state as an output or as the final one."""
@@ -204,12 +231,14 @@ class PackModule(pl.LightningModule):
             for _, part in drawing:
                 part.generators = ()
 
-    def _clip(self, losses: Tensor) -> None:
-        """Clip replica by replica, and take the non-finite out of training; losses (R, B)."""
-        norms = self.weights.norms()
+    def _watch(self, losses: Tensor, norms: Tensor) -> None:
+        """Add to the running means, and take the non-finite out of training; losses (R, B), norms (R,)."""
         self.running.add(losses, norms)
         if not math.isfinite(losses.sum() + norms.sum()):  # one look at all is cheaper than one at each
             self._take_out(torch.isfinite(losses).all(-1), torch.isfinite(norms))
+
+    def _clip(self, norms: Tensor) -> None:
+        """Clip replica by replica."""
         trainer = self.configs[0]["trainer"]
         clip = trainer["gradient_clip_val"]
         if clip is None:
@@ -224,7 +253,11 @@ class PackModule(pl.LightningModule):
             if not fine and replica not in self.diverged:
                 what = "gradient" if fine_losses[replica] else "loss"
                 self.diverged[replica] = f"{what} became non-finite at step {self.steps_done + 1}"
-                self.weights.freeze(replica)
+                self._freeze(replica)
+
+    def _freeze(self, replica: int) -> None:
+        self.weights.freeze(replica)
+        self._step = None  # a graph would go on to move its weights
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of every replica on a part of the validation set."""
@@ -254,7 +287,7 @@ class PackModule(pl.LightningModule):
             if self.solved_at[replica] is None and self.task.solved(metrics):
                 self.solved_at[replica] = step
             if self.stopped(replica):
-                self.weights.freeze(replica)
+                self._freeze(replica)
         if self.thinned:
             self.trainer.should_stop = True
 
@@ -277,6 +310,18 @@ def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Counter(torch.optim.Optimizer):
+    """An optimiser that moves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__([torch.zeros(1)], {})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """What Lightning does around a step, and no more."""
+        if closure is not None:
+            closure()
 
 
 class _Running:
