@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 from goldfish.bench import own
 from goldfish.bench.interleave import Contestant, NotRun
 from goldfish.bench.peers import alone, by_hand, torch_nn, triton_kernels
 from goldfish.bench.peers.processes import Processes
 from goldfish.bench.problem import CELLS, Shape, draw
+from goldfish.training.graph import GraphedStep, Replay, Step
 
 SMALL = [Shape(cell, hidden=5, batch=3, length=4, inputs=2) for cell in CELLS]
 
@@ -71,6 +78,24 @@ def test_a_pack_trains_every_run() -> None:
         assert float((leaf - was).detach().abs().max()) == pytest.approx(1e-3, rel=1e-2)  # Adam's first step is lr
 
 
+def test_a_pack_that_is_replayed_trains_the_same_runs() -> None:
+    """With a step again in place of a CUDA graph."""
+    shape = Shape("lstm", hidden=5, batch=3, length=4, inputs=2, replicas=3)
+    plain, replayed = (own.Pack(shape, "cpu", instrumented=True) for _ in range(2))
+
+    def record(step: Step, batch: Sequence[Tensor], found: Tensor) -> Replay:
+        def replay() -> None:
+            found.copy_(step(*batch))
+
+        return replay
+
+    step = GraphedStep(replayed.plain, replayed.changed, record)
+    for _ in range(6):
+        assert torch.equal(step(), plain.step())
+    assert torch.equal(replayed.weights.values, plain.weights.values)
+    assert step._replay is not None
+
+
 def test_processes_train_side_by_side() -> None:
     with Processes(2, 1) as processes:
         contestant = processes.training(SMALL[0], "cpu")
@@ -85,4 +110,41 @@ def test_processes_train_side_by_side() -> None:
 def test_what_is_not_installed_is_told() -> None:
     for name, entrant in triton_kernels.all_kernels(SMALL[0], "cpu"):
         assert isinstance(entrant, NotRun), name
-        assert "have LSTM" in entrant.reason
+        assert "LSTM" in entrant.reason or "triton" in entrant.reason
+
+
+IN_TRITON = """
+import torch
+from goldfish.bench.peers import triton_rnn
+
+torch.manual_seed(0)
+R, T, B, D, H = 2, 7, 19, 5, 32
+inputs, cotangent = torch.randn(R, T, B, D), torch.randn(R, T, B, H)
+weights = {"weight_ih": torch.randn(R, H, D) / 5, "weight_hh": torch.randn(R, H, H) / 5, "bias": torch.randn(R, H) / 5}
+found = triton_rnn.train(inputs, cotangent, weights, "ieee")
+for r in range(R):
+    module = torch.nn.RNNCell(D, H, dtype=torch.float64)
+    given = {name.replace("bias", "bias_ih"): value[r] for name, value in weights.items()}
+    module.load_state_dict({"bias_hh": torch.zeros(H), **given})
+    states, h = [], torch.zeros(B, H, dtype=torch.float64)
+    for t in range(T):
+        h = module(inputs[r, t].double(), h)
+        h.retain_grad()
+        states.append(h)
+    torch.stack(states).backward(cotangent[r].double())
+    expected = {"outputs": torch.stack(states), "squares": torch.stack([h.grad.square().sum(-1) for h in states])}
+    expected |= {name: module.get_parameter(name.replace("bias", "bias_ih")).grad for name in weights}
+    for name, value in expected.items():
+        error = float((found[name][r] - value).abs().max() / value.abs().max())
+        assert error <= 2e-6, (name, error)
+"""
+
+
+def test_the_rnn_in_triton() -> None:
+    """In Triton's interpreter, against float64 cells of torch.nn."""
+    pytest.importorskip("triton", reason="triton is not installed", exc_type=ImportError)
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", IN_TRITON], env=environment, capture_output=True, text=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("this Triton's interpreter cannot count to T with this numpy")
+    assert done.returncode == 0, done.stderr

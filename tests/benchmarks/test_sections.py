@@ -19,7 +19,7 @@ from goldfish.bench.bench import Bench
 from goldfish.bench.interleave import Ratio
 from goldfish.bench.problem import CELLS, Shape
 from goldfish.bench.rows import row
-from goldfish.bench.sections import SECTIONS, exactness, floor, growth, single
+from goldfish.bench.sections import SECTIONS, compiled, exactness, floor, growth, single
 from goldfish.cli import main
 
 
@@ -87,6 +87,38 @@ def test_errors_over_the_batch() -> None:
     assert by_step.tolist() == pytest.approx([0.25 / math.hypot(1, 0.5), 0.0])
     lost = exactness.relative_log2(torch.tensor([-torch.inf]), torch.tensor([-900.0]))
     assert lost.tolist() == [1.0]
+
+
+def test_what_the_assembler_says() -> None:
+    log = """ptxas info    : Compiling entry function 'backward' for 'sm_90'
+ptxas info    : Function properties for backward
+    0 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 96 registers, used 1 barriers, 688 bytes cmem[0]
+ptxas info    : Compiling entry function 'forward' for 'sm_90'
+ptxas info    : Function properties for forward
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 64 registers, used 1 barriers
+"""
+    assert compiled._told(log) == {"backward": (96, 20), "forward": (64, 0)}
+
+
+def test_a_compiler_that_is_missing_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cuda.core", "triton.compiler"):
+        monkeypatch.setitem(sys.modules, name, None)
+    rows = compiled.jobs(bench)[0].run()
+    assert {item.peer for item in rows} == {"NVRTC", "Triton ieee", "Triton tf32x3"}
+    assert all(not item.ran and "halted" in item.note for item in rows), rows
+
+
+@pytest.mark.slow
+def test_compilers_that_are_there(bench: Bench) -> None:
+    there = {peer for peer, package in (("NVRTC", "cuda"), ("Triton", "triton")) if importlib.util.find_spec(package)}
+    if not there:
+        pytest.skip("neither cuda-core nor triton is installed")
+    ran = [item for item in compiled.jobs(bench)[0].run() if item.ran]
+    assert {item.peer.split()[0] for item in ran} == there
+    assert all(item.value == 0 for item in ran if "spilled" in item.case), ran
+    assert all(0 < (item.value or 0) <= 255 for item in ran if "registers" in item.case), ran
 
 
 def test_operations_counted_by_hand() -> None:

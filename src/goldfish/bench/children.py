@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from goldfish.bench import resident
 from goldfish.bench.problem import Shape
 
 
@@ -48,21 +48,12 @@ def first_use(device: str, engine: str, **shape: Any) -> dict[str, float]:
 
 def _peak(device: str) -> int:
     """Bytes."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident.peak()
 
 
 def _now(device: str) -> int:
-    """Bytes; the peak where the system does not tell."""
-    resident = Path("/proc/self/statm")
-    if device == "cuda":
-        return torch.cuda.memory_allocated()
-    if not resident.is_file():
-        return _peak(device)
-    return int(resident.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes."""
+    return torch.cuda.memory_allocated() if device == "cuda" else resident.now()
 
 
 def _step(shape: Shape, engine: str, device: str) -> float:

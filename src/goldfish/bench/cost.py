@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldfish.bench import resident
 from goldfish.bench.interleave import Contestant, NotRun, Timed, interleave
 
 if TYPE_CHECKING:
@@ -172,15 +172,10 @@ def peak(step: Step, device: str) -> float:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, so that it is not taken for what is in use
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
+        resident.forget()
     except (OSError, AttributeError):
         step()
         return float("nan")
-    before_kb = _status("VmRSS")
+    before = resident.now()
     step()
-    return (_status("VmHWM") - before_kb) / 1e3
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return float(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+    return (resident.peak() - before) / 1e6

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from goldfish import registry
 from goldfish.bench.interleave import Contestant, Entrant, NotRun, repeated
@@ -14,6 +15,7 @@ from goldfish.engines.select import ENGINES, choose
 from goldfish.errors import ConfigError
 from goldfish.probes.gradient_flow import GradientFlow, gradient_flow
 from goldfish.recurrent import Recurrent
+from goldfish.training.graph import GraphedStep
 from goldfish.training.packed import PackedWeights
 
 INSTRUMENTED = "instrumented"
@@ -76,20 +78,29 @@ def steps(shape: Shape, device: str) -> Iterator[tuple[str, Entrant]]:
 
 
 class Pack:
-    """R runs with Adam, their weights held as goldfish.train holds those of a pack."""
+    """R runs with Adam, their weights held as goldfish.train holds them, and like there replayed on a GPU."""
 
     def __init__(self, shape: Shape, device: str, instrumented: bool) -> None:
         self.recurrent, self.instrumented = build(shape, "auto", device), instrumented
         self.inputs, self.cotangent = draw(shape, device)
         self.weights = PackedWeights(self.recurrent)
         self.optimizer = registry.load("optimizer", "adam")([{"params": self.weights.rows}])
+        engine = choose("auto", self.recurrent.cell, self.inputs.device, self.inputs.dtype)
+        replayed = engine.__name__.endswith(".cuda")
+        self.step: Callable[[], Tensor] = GraphedStep(self.plain, self.changed) if replayed else self.plain
 
-    def step(self) -> None:
-        """One training step of every run."""
+    def plain(self) -> Tensor:
+        """One training step of every run, operation by operation; a number of each one's gradient."""
         outputs, _ = self.recurrent(self.inputs)
         with _measured(self.recurrent, self.instrumented):
             self.weights.backward(outputs, self.cotangent)
         self.optimizer.step()
+        return self.weights.gradient[:, 0]
+
+    def changed(self) -> list[Tensor]:
+        """What a step changes."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [self.weights.values, self.weights.gradient, *moments]
 
 
 def packed(shape: Shape, device: str, instrumented: bool) -> Contestant:

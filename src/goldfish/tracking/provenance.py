@@ -16,7 +16,7 @@ import goldfish
 PACKAGE = Path(goldfish.__file__).parent
 PACKAGES = (
     *("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "datasets"),
-    *("numpy", "scipy", "scikit-learn", "pandas", "matplotlib"),
+    *("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "numba", "triton", "cuda-core"),
 )
 _CHIPS = Path("/proc/driver/nvidia/gpus")
 

@@ -1,4 +1,4 @@
-"""Other projects' fused kernels on a GPU, where they are installed: FlashRNN's (LSTM) and TorchRL's (LSTM, GRU)."""
+"""Triton kernels on a GPU, where they are installed: FlashRNN's (LSTM), TorchRL's (LSTM, GRU) and our own RNN's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from goldfish.bench.interleave import Entrant, NotRun, reason, repeated
 from goldfish.bench.peers import alone
 from goldfish.bench.problem import Shape, draw
 
+EXACT = ("ieee", "tf32x3")  # precisions of Triton's matrix product that have float32's digits
+
 
 def all_kernels(shape: Shape, device: str) -> Iterator[tuple[str, Entrant]]:
-    """By name: FlashRNN, and TorchRL in both precisions."""
+    """By name: FlashRNN, TorchRL in both precisions, and this project's RNN had it been written in Triton."""
     yield "FlashRNN triton, TF32", _entrant(_flashrnn, shape, device)
     for precision in ("tf32", "ieee"):
         yield f"TorchRL triton, {precision}", _entrant(_torchrl, shape, device, precision)
+    for precision in EXACT:
+        yield f"goldfish's RNN in triton, {precision}", _entrant(_own, shape, device, precision)
 
 
 def _entrant(build: Callable[..., Entrant], *arguments: Any) -> Entrant:
@@ -74,3 +78,14 @@ def _torchrl(shape: Shape, device: str, precision: str) -> Entrant:
         return outputs
 
     return _trainer(shape, device, forward)
+
+
+def _own(shape: Shape, device: str, precision: str) -> Entrant:
+    if shape.cell != "rnn":
+        return NotRun("written for the RNN only, to compare the compilers")
+    train = importlib.import_module("goldfish.bench.peers.triton_rnn").train
+    module = alone.module(shape.cell, shape.inputs, shape.hidden, device)
+    weights = {name.removesuffix("_l0"): value.detach()[None] for name, value in module.named_parameters()}
+    weights["bias"] = weights.pop("bias_ih") + weights.pop("bias_hh")
+    inputs, cotangent = (value.transpose(1, 2) for value in draw(shape, device))
+    return repeated(lambda: train(inputs, cotangent, weights, precision))

@@ -1,3 +1,5 @@
 """What is measured: one file a section. Each has TITLE, NEEDS (packages), jobs(bench) and summary(bench, rows)."""
 
-SECTIONS = ("single", "instrumented", "packing", "sweep", "exactness", "growth", "first_use", "harness", "floor")
+SECTIONS = (
+    "single", "instrumented", "packing", "sweep", "exactness", "growth", "first_use", "compiled", "harness", "floor",
+)  # fmt: skip

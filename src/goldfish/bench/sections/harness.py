@@ -144,12 +144,11 @@ def _bare(configs: Sequence[Config], steps: int) -> Callable[[int], None]:
 
     def train() -> None:
         module = PackModule(configs, task, torch.float32, device)
-        optimizer = module.configure_optimizers()
         for batch in itertools.islice(TrainingStream(task, configs, device, torch.float32), steps):
             losses = task.losses(module(batch), batch)
             module.weights.backward(losses.mean(-1).sum())
             module.weights.clip_norm(1.0, module.weights.norms())
-            optimizer.step()
+            module.optimizer.step()
 
     def run(n: int) -> None:
         with one_thread():
