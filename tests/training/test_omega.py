@@ -90,10 +90,10 @@ def test_a_training_step_adds_it_to_the_gradient_of_the_recurrent_weights_alone(
         configs = [config(omega), config(omega, 1)]
         task = registry.load("task", "recall")(length=5)
         module = PackModule(configs, task, torch.float64, torch.device("cpu"))
-        batch = next(iter(PackData(task, configs, torch.device("cpu"), torch.float64).train_dataloader()))
+        data = PackData(task, configs, torch.device("cpu"), torch.float64)
         monkeypatch.setattr(module, "_clip", _enough)
         with pytest.raises(_EnoughError):
-            module.training_step(batch, 0)
+            module.training_step((batch, 0, 0) for batch in data.train_dataloader())
         named = zip(module.model.named_parameters(), module.weights._gradients, strict=True)
         gradients[omega] = {name: value.clone() for (name, _), value in named}
     changed = [name for name, value in gradients[0.0].items() if not torch.equal(value, gradients[3.0][name])]

@@ -10,7 +10,6 @@ from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from goldfish import registry
@@ -142,9 +141,8 @@ class PackModule(pl.LightningModule):
         """Nothing: Lightning would move the network after every fit, and its weights would lose what joins them."""
         return self
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """What Lightning counts steps by: `optimizer`, whose state every fit goes on with, may step inside a graph."""
-        return _Counter()
+    def configure_optimizers(self) -> None:
+        """None that Lightning could step: `optimizer`, whose state every fit goes on with, may step inside a graph."""
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         """Replicas with one learning rate are one parameter group."""
@@ -158,13 +156,14 @@ class PackModule(pl.LightningModule):
         )
         return built
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of the optimiser down the sum over replicas of each one's mean loss."""
+    def training_step(self, dataloader_iter: Iterator[tuple[Batch, int, int]]) -> None:
+        """One step of the optimiser down the sum over replicas of each one's mean loss.
+
+        It is given an iterator because Lightning spends time on moving a batch, even on one that is where it should be.
+        """
+        batch, _, _ = next(dataloader_iter)
         self._step = self._step or self._chosen_step(batch)
         self._step(batch)
-        counter = self.optimizers()
-        assert isinstance(counter, LightningOptimizer)
-        counter.step()
         self.steps_done += 1
 
     def _chosen_step(self, like: Batch) -> Callable[[Batch], None]:
@@ -310,18 +309,6 @@ def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-class _Counter(torch.optim.Optimizer):
-    """An optimiser that moves nothing."""
-
-    def __init__(self) -> None:
-        super().__init__([torch.zeros(1)], {})
-
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """What Lightning does around a step, and no more."""
-        if closure is not None:
-            closure()
 
 
 class _Running:

@@ -169,6 +169,8 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
     with warnings.catch_warnings():
         # our loaders yield batches that are on the device already; workers would only copy them
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*will run with no optimizer.*")  # the module steps its own
+        warnings.filterwarnings("ignore", ".*dataloader_iter.*")  # it may change, says Lightning
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
         _validate(active, callbacks)
         while (done := active.module.steps_done) < last and not active.module.over:
@@ -196,8 +198,8 @@ def lightning_trainer(
 ) -> pl.Trainer:
     """Lightning's trainer of so many steps, without all that is done here or in the store."""
     return pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
+        limit_train_batches=steps,
+        max_epochs=1,
         val_check_interval=validate_after,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
