@@ -12,7 +12,8 @@ from goldfish.config import Config
 from goldfish.tasks.base import Batch, StoredTask, Task
 from goldfish.training.random import generator
 
-_PART = 64  # sequences of an evaluation set taken at once, at most
+_PART = 64  # sequences of an evaluation set taken at once, where their lengths differ
+_STATES = 2**19  # numbers in the states of a part where they do not
 _BLOCK = 2**21  # numbers drawn at once for each replica: many batches in one call, whatever the pack
 
 
@@ -170,8 +171,7 @@ class PackData(pl.LightningDataModule):
         if self.task.variable_length:
             return [place(part.trimmed(), self.on, self.dtype) for part in data.split(_PART)]
         cost = self.task.steps(length) * config["cell"]["hidden_size"]
-        rows = max(1, min(_PART, 2**19 // cost))
-        return list(place(data, self.on, self.dtype).split(rows))
+        return list(place(data, self.on, self.dtype).split(max(1, _STATES // cost)))
 
     def ordered(self, split: str, length: int) -> Batch:
         """A fixed evaluation set as a whole, on the CPU; the shorter sequences first, where lengths differ."""

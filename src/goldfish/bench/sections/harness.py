@@ -63,7 +63,7 @@ def _training(bench: Bench, cell: str) -> Job:
                 **{str(count): Contestant(_trained(configs)) for count, configs in unwatched.items()},
                 EMPTY: Contestant(_empty(steps)),
             },
-            rounds=2 if bench.quick else 3,
+            rounds=2 if bench.quick else 5,
         )
         seconds = {name: _rounds(result) for name, result in results.items()}
         per_step = {name: Timed(tuple(taken / steps for taken in seconds[name])) for name in (BARE, EVERYTHING)}
