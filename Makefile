@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: sweep test test-faults lint bench paper clean help
+.PHONY: sweep test test-faults lint bench paper lock clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 paper: $(VENV)/.installed  ## every figure, caption and verdict in one PDF, from the results that are kept
 	$(BIN)/goldfish paper
+
+# By hand, after a change of dependencies. What is pinned stays pinned where it still fits; UPGRADE=--upgrade takes the
+# newest of everything.
+lock:  ## write constraints.txt anew: one set of versions for every Python and platform
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --no-config --no-python-downloads \
+		--python $(BIN)/python --python-version 3.11 --universal --all-extras --no-annotate $(UPGRADE) \
+		pyproject.toml --output-file constraints.txt
 
 clean:  ## remove the environment and the caches; keeps mlruns, mlflow.db and outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

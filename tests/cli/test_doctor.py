@@ -170,6 +170,13 @@ def test_versions(version: str, grade: str, here: Path, monkeypatch: pytest.Monk
     assert (line.grade, f"mlflow {version}, " in line.words) == (grade, True)
 
 
+def test_tested_versions_are_this_platforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["# made by make lock", "numpy==1.0 ; sys_platform == 'nowhere'", "numpy==2.0 ; sys_platform != 'nowhere'"]
+    (tmp_path / "constraints.txt").write_text("\n".join([*lines, "torch==2.13.0"]), encoding="utf-8")
+    monkeypatch.setattr(module.goldfish, "__file__", str(tmp_path / "src" / "goldfish" / "__init__.py"))
+    assert module._constraints() == {"numpy": "2.0", "torch": "2.13.0"}
+
+
 def test_what_is_not_installed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
 

@@ -252,10 +252,13 @@ def _installed(name: str) -> str:
 
 
 def _constraints() -> dict[str, str]:
-    """Package → version of constraints.txt, which lies in a clone only."""
+    """Package → version that constraints.txt, which lies in a clone only, has for this Python and platform."""
+    from packaging.requirements import Requirement
+
     file = Path(goldfish.__file__).parents[2] / "constraints.txt"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return {name: version for name, sign, version in (line.partition("==") for line in lines) if sign}
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {pin.name: str(pin.specifier)[2:] for pin in pins if pin.marker is None or pin.marker.evaluate()}
 
 
 def _artifacts(store: Store, *, move: bool) -> Line:
