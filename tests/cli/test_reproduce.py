@@ -123,6 +123,8 @@ def test_figures_are_drawn_from_published_results_too(study: Path, capsys: pytes
     assert main(["figures", "study", "--scale", "smoke"]) == 0
     assert content(out) == {"study/smoke/accuracy.png": image}
     assert not (published / "accuracy.png").exists()  # what is published changes with --update-results alone
+    assert main(["figures", "study", "--scale", "smoke", "--update-results"]) == 0
+    assert (published / "accuracy.png").read_bytes() == image
     assert main(["figures", "study"]) == 2
     told = "goldfish: --scale=cpu: study has no table yet; goldfish reproduce study --scale cpu\n"
     assert capsys.readouterr().err == told

@@ -19,7 +19,7 @@ from goldfish.figures import load
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 ROOT = Path(__file__).parents[2]
 FORGETTING = ROOT / "experiments" / "forgetting"
-FILES = ["table.md"] + [
+FILES = ["table.md", "horizons.md"] + [
     f"figure{number}_{name}.{kind}"
     for number, name in ((1, "gradient_norm"), (2, "accuracy_by_length"), (3, "horizons"))
     for kind in ("pdf", "png")
@@ -100,4 +100,4 @@ def test_forgetting_is_redrawn_byte_for_byte_without_torch_or_mlflow(folder: Pat
     redraw(again, "2")
     for name in FILES:
         assert (folder / name).read_bytes() == (again / name).read_bytes(), name
-        assert (folder / name).stat().st_size > 10_000
+        assert (folder / name).stat().st_size > (500 if name == "horizons.md" else 10_000)

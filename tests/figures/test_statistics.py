@@ -128,6 +128,14 @@ def test_rank_correlation_draws_whole_groups():
     assert found.method == "bootstrap over groups"
 
 
+def test_rank_correlation_is_the_same_whatever_the_order_of_the_points():
+    x, y, groups = scatter(12, 4)
+    shuffled = np.random.default_rng(1).permutation(len(x))
+    assert rank_correlation(x, y, groups) == rank_correlation(
+        x[shuffled], y[shuffled], [groups[place] for place in shuffled]
+    )
+
+
 def test_rank_correlation_of_few_groups_is_bonett_and_wrights():
     x, y, groups = scatter(7, 4)
     found = rank_correlation(x, y, groups)
@@ -136,7 +144,7 @@ def test_rank_correlation_of_few_groups_is_bonett_and_wrights():
     assert (found.low, found.high) == pytest.approx(
         (math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
     )
-    assert found.n == 28
+    assert found.n == 7, "the replication unit is the group"
 
 
 def test_rank_correlation_says_when_it_has_no_interval_or_no_value():

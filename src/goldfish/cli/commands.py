@@ -99,11 +99,14 @@ def figures(arguments: Sequence[str]) -> int:
     """Draw experiments' figures from their tables."""
     parser = _parser("figures", "Draw an experiment's figures from its table: no training, no store.")
     _experiments(parser)
+    parser.add_argument(
+        "--update-results", action="store_true", help="from the table in experiments/<name>/results, and into there"
+    )
     args = parsed(parser, arguments)
     _check_experiments(args)
     from goldfish.cli.reproduce import redraw
 
-    redraw(args.experiments, scale=args.scale)
+    redraw(args.experiments, scale=args.scale, update_results=args.update_results)
     return 0
 
 

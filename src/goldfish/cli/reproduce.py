@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldfish.cli import results
+from goldfish.cli import readme, results
 from goldfish.config import Config
 from goldfish.sweep import experiment as experiments
 from goldfish.sweep.experiment import Experiment
@@ -161,13 +161,20 @@ def _grouped(rows: pd.DataFrame, trials: Trials, report: Report) -> pd.DataFrame
     return found.assign(**columns, candidate=[trial.candidate for trial in trials.runs])
 
 
-def redraw(names: Sequence[str], *, scale: str) -> None:
-    """Draw experiments' figures again and print their tables. Raises ConfigError before anything is drawn."""
+def redraw(names: Sequence[str], *, scale: str, update_results: bool = False) -> None:
+    """Draw experiments' figures again and print their tables; with update_results those kept with the experiments.
+
+    Raises ConfigError before anything is drawn.
+    """
     read = [experiments.read(name) for name in names]
     for experiment in read:
-        results.find(experiment, scale)
+        results.kept(experiment, scale) if update_results else results.find(experiment, scale)
     for experiment in read:
-        _show(experiment, scale)
+        if update_results:
+            _draw(experiment, results.kept(experiment, scale), results.published(experiment, scale))
+            readme.embed(experiment.folder)
+        else:
+            _show(experiment, scale)
 
 
 def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -193,9 +200,13 @@ def _rows(store: Store, name: str, configs: Sequence[Config], report: Report) ->
 
 
 def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:
-    """Draw from the tables on disk, print the verdict, and return the runs and the figures' files."""
-    runs, curves = results.read(results.find(experiment, scale))
-    files, table = results.draw(experiment, runs, curves, results.output(experiment, scale))
+    """Draw from the newest tables on disk, print the verdict, and return the runs and the figures' files."""
+    return _draw(experiment, results.find(experiment, scale), results.output(experiment, scale))
+
+
+def _draw(experiment: Experiment, place: Path, out: Path) -> tuple[pd.DataFrame, list[Path]]:
+    runs, curves = results.read(place)
+    files, table = results.draw(experiment, runs, curves, out)
     print(f"\n{table}\n")
     for file in files:
         print(f"Written: {file}")

@@ -93,9 +93,15 @@ def read(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def find(experiment: Experiment, scale: str) -> Path:
     """The folder of the tables: those of the working directory, else those kept with the experiment."""
-    for place in (output(experiment, scale), published(experiment, scale)):
-        if (place / MANIFEST).is_file():
-            return place
+    place = output(experiment, scale)
+    return place if (place / MANIFEST).is_file() else kept(experiment, scale)
+
+
+def kept(experiment: Experiment, scale: str) -> Path:
+    """The folder of the tables kept with the experiment. Raises ConfigError where there are none."""
+    place = published(experiment, scale)
+    if (place / MANIFEST).is_file():
+        return place
     raise ConfigError(
         f"--scale={scale}: {experiment.name} has no table yet; goldfish reproduce {experiment.name} --scale {scale}"
     )

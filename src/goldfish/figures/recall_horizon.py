@@ -2,48 +2,131 @@
 
 Inside one model the horizon says how it generalises to lags it was not trained on; over models it says what can be
 learnt. Both are the largest lag such that accuracy is above the midpoint of chance and 1 at it and every smaller lag.
+Tables and figures take the points from `across_lengths` as they are: a point has no outcome of its own, since it is
+made of one run for each length.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from goldfish.figures import grid
+from goldfish.figures.statistics import Interval, rank_correlation
 
 LAG, ACCURACY, HORIZON, REACHED = "recall/lag", "test/accuracy", "recall/horizon", "recall/horizon_reached_end"
-ARM = ["task", "cell", "init", "seed"]
+GRADIENT, GRADIENT_REACHED = "gradient/horizon_before", "gradient/horizon_reached_end_before"
+ENDED_BY = "ended_by"
+POINT = ["task", "cell", "init", "seed"]
+COLUMNS = [*POINT, "length", GRADIENT, GRADIENT_REACHED, HORIZON, REACHED, ENDED_BY]
 
 
 def across_lengths(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per task × cell × initialisation × seed: the run of the longest length, with the horizon over all.
+    """One point per task × cell × initialisation × seed, of the tasks that have a lag.
 
-    Of tasks that have a lag. A diverged run is at chance. Where some length's run failed or is missing, so is the row.
+    A diverged run is at chance, so the horizon ends at the lag before it, wherever it stands among the lengths. Where
+    the run of some length failed or is missing, the point has no recall horizon.
+
+    Returns the columns task, cell, init, seed; length, the longest; the gradient horizon at initialisation of the
+    network trained at the longest length, and whether it reached the end (1.0); the recall horizon over all lengths,
+    and whether that did; and ended_by: "diverged" where the first network that does not pass diverged, "failed" or
+    "missing" where a run is lacking, else "". Raises ConfigError when the table has two runs of one place.
     """
+    if len(runs):
+        grid.check(runs)
     planned = {task: grid.lengths(runs, task) for task in grid.tasks(runs)}
-    rows = []
-    for (task, *_), arm in runs.groupby(ARM, sort=False):
-        if grid.has_lag(runs, str(task)):
-            rows.append(_row(arm.sort_values("length"), planned[str(task)], grid.chance(runs, str(task)) or 0.0))
-    found = pd.DataFrame(rows, columns=runs.columns.union([LAG, HORIZON, REACHED], sort=False)).reset_index(drop=True)
-    found.attrs = runs.attrs | {"selected": f"{runs.attrs.get('selected', '')} {NOTE}".strip()}
-    return found
+    points = []
+    for key, own in runs.groupby(POINT):
+        task = str(key[0])
+        if grid.has_lag(runs, task):
+            found = _point(own.sort_values("length"), planned[task], grid.chance(runs, task) or 0.0)
+            points.append(dict(zip(POINT, key, strict=True)) | {"length": planned[task][-1]} | found)
+    return pd.DataFrame(points, columns=COLUMNS)
 
 
-NOTE = "Recall horizon: over the networks trained at each length; gradient horizon: at the longest."
+def _point(own: pd.DataFrame, planned: list[int], chance: float) -> dict[str, Any]:
+    """What the runs of one cell × initialisation × seed, in the order of their lengths, come to."""
+    longest = own.tail(1)
+    gradient = {name: float(grid.column(longest, name).iloc[0]) for name in (GRADIENT, GRADIENT_REACHED)}
+    lacking = [outcome for outcome in own["outcome"] if outcome in grid.HOLES]
+    if lacking or list(own["length"]) != planned:
+        nothing = dict.fromkeys((GRADIENT, GRADIENT_REACHED, HORIZON, REACHED), math.nan)
+        return nothing | {ENDED_BY: lacking[0] if lacking else "missing"}
+    diverged = (own["outcome"] == "diverged").to_numpy()
+    accuracy = np.where(diverged, chance, grid.column(own, ACCURACY))
+    passed = np.logical_and.accumulate(accuracy > (1 + chance) / 2)
+    count = int(passed.sum())
+    horizon = float(grid.column(own, LAG).iloc[:count].max()) if count else 0.0
+    by = "diverged" if count < len(own) and diverged[count] else ""
+    return gradient | {HORIZON: horizon, REACHED: float(passed.all()), ENDED_BY: by}
 
 
-def _row(arm: pd.DataFrame, planned: list[int], chance: float) -> pd.Series:
-    row = arm.iloc[-1].copy()
-    row["length"] = planned[-1]
-    holes = arm.loc[arm["outcome"].isin(grid.HOLES), "outcome"]
-    if len(holes) or list(arm["length"]) != planned:
-        row["outcome"] = holes.iloc[0] if len(holes) else "missing"
-        row[[HORIZON, REACHED]] = math.nan
-        return row
-    accuracy = grid.column(arm, ACCURACY).where(arm["outcome"] != "diverged", chance)
-    passed = (accuracy > (1 + chance) / 2).cumprod().astype(bool)
-    row[HORIZON] = float(arm.loc[passed, LAG].max()) if passed.any() else 0.0
-    row[REACHED] = float(passed.all())
-    return row
+def known(points: pd.DataFrame) -> pd.DataFrame:
+    """The points that have both horizons."""
+    return points[points[GRADIENT].notna() & points[HORIZON].notna()]
+
+
+def association(points: pd.DataFrame) -> Interval | None:
+    """Spearman's ρ of the two horizons over the points of one task; None of fewer than two points.
+
+    The unit of its interval is the cell × initialisation, and `n` counts these: their seeds are no independent points.
+    """
+    both = known(points)
+    if len(both) < 2:
+        return None
+    groups = list(both[["cell", "init"]].itertuples(index=False, name=None))
+    return rank_correlation(both[GRADIENT], both[HORIZON], groups)
+
+
+def written(found: Interval | None) -> str:
+    """ρ with its interval, such as "ρ = .47 [−.07, .84]"."""
+    if found is None or math.isnan(found.estimate):
+        return "ρ undefined"
+    interval = f" [{_short(found.low)}, {_short(found.high)}]" if found.known else ""
+    return f"ρ = {_short(found.estimate)}{interval}"
+
+
+def reading(found: Interval | None) -> str:
+    """What the interval says: an association is shown only where it does not contain 0."""
+    if found is None or math.isnan(found.estimate):
+        return "all points have one value"
+    if not found.known:
+        return "no interval, so no association is shown"
+    if found.low <= 0 <= found.high:
+        return "the interval contains 0: no association is shown"
+    return f"the interval is {'above' if found.low > 0 else 'below'} 0: an association is shown"
+
+
+def markdown(runs: pd.DataFrame) -> str:
+    """A row for each task: points, groups, ρ with its interval, and what the interval says."""
+    title = "Gradient horizon at initialisation and recall horizon after training: Spearman's ρ over all points"
+    head = ["task", "points", "cell × init", "ρ [95 % interval over cell × init]", "what it says"]
+    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *_rows(runs)])
+
+
+def text(runs: pd.DataFrame) -> str:
+    """The same, a line for each task."""
+    return "\n".join(
+        f"{task}: gradient horizon at init. against recall horizon, {rho} ({groups} cell × init, {points} points):"
+        f" {said}"
+        for task, points, groups, rho, said in _rows(runs)
+    )
+
+
+def _rows(runs: pd.DataFrame) -> list[list[str]]:
+    rows, points = [], across_lengths(runs)
+    for task in [task for task in grid.tasks(runs) if grid.has_lag(runs, task)]:
+        own = points[points["task"] == task]
+        both, found = known(own), association(own)
+        groups = len(both[["cell", "init"]].drop_duplicates())
+        rows.append([task, str(len(both)), str(groups), written(found), reading(found)])
+    return rows
+
+
+def _short(value: float) -> str:
+    """Two decimals without the leading zero, with a minus sign: −.31."""
+    rounded = round(value, 2) + 0.0  # never −.00
+    return f"{rounded:.2f}".replace("0.", ".").replace("-", "−")

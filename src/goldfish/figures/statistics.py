@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
 
 
 def rank_correlation(
-    x: Iterable[float], y: Iterable[float], groups: Sequence[object], level: float = LEVEL, resamples: int = RESAMPLES
+    x: Iterable[float], y: Iterable[float], groups: Sequence[Any], level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Interval:
     """Spearman's rank correlation, ties at their midrank, with an interval that respects groups.
 
@@ -107,25 +108,26 @@ def rank_correlation(
     is the group. From ten groups on: percentile bootstrap that draws whole groups. From four to nine: Fisher's z with
     the standard error of Bonett and Wright (Psychometrika 65, 2000), √((1 + ρ²/2)/(m − 3)), m the number of groups.
     Fewer groups, or |ρ| = 1 where Fisher's z says nothing: no interval. ρ itself is NaN when x or y is constant.
-    `n` is the number of points.
+    `n` is the number of groups.
     """
     first, second = _finite(x), _finite(y)
     if not len(first) == len(second) == len(groups):
         raise ValueError("x, y and groups differ in length")
-    member = np.array([list(dict.fromkeys(groups)).index(group) for group in groups])
+    order = sorted(set(groups))  # not that of the points: any order of these gives the same draws
+    member = np.array([order.index(group) for group in groups])
     count = int(member.max()) + 1
     below = [(v[None, :] < v[:, None]) + 0.5 * (v[None, :] == v[:, None]) for v in (first, second)]
     rho = float(_weighted_spearman(np.ones((1, len(first))), *below)[0])
     if math.isnan(rho) or count < 4:
-        return Interval(rho, math.nan, math.nan, len(first), "none")
+        return Interval(rho, math.nan, math.nan, count, "none")
     if count < BOOTSTRAP_FROM:
-        return _bonett_wright(rho, count, len(first), level)
+        return _bonett_wright(rho, count, level)
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     drawn = _weighted_spearman(draws[:, member].astype(float), *below)
     tail = (1 - level) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail])  # a draw whose x or y is constant has no correlation
-    return Interval(rho, float(low), float(high), len(first), "bootstrap over groups")
+    return Interval(rho, float(low), float(high), count, "bootstrap over groups")
 
 
 def kaplan_meier(times: Iterable[float], solved: Iterable[bool]) -> tuple[Floats, Floats]:
@@ -162,11 +164,11 @@ def _finite(values: Iterable[float]) -> Floats:
     return sample
 
 
-def _bonett_wright(rho: float, groups: int, n: int, level: float) -> Interval:
+def _bonett_wright(rho: float, groups: int, level: float) -> Interval:
     if abs(rho) >= 1 - 1e-12:
-        return Interval(rho, math.nan, math.nan, n, "none")
+        return Interval(rho, math.nan, math.nan, groups, "none")
     half = _normal_quantile(level) * math.sqrt((1 + rho**2 / 2) / (groups - 3))
-    return Interval(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n, "Bonett–Wright")
+    return Interval(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), groups, "Bonett–Wright")
 
 
 def _weighted_spearman(weights: Floats, below_x: Floats, below_y: Floats) -> Floats:

@@ -135,7 +135,8 @@ def _metric(name: str, digits: str, reached_end: str | None = None) -> Cell:
 def _reach(reach: pd.DataFrame, arm: pd.DataFrame) -> str:
     """The arm's recall horizon over the networks trained at each length."""
     rows = reach[(reach["cell"] == arm["cell"].iloc[0]) & (reach["init"] == arm["init"].iloc[0])]
-    return _metric(recall_horizon.HORIZON, ".1f", recall_horizon.REACHED)(rows[~rows["outcome"].isin(grid.HOLES)])
+    known = rows[rows[recall_horizon.HORIZON].notna()]
+    return _metric(recall_horizon.HORIZON, ".1f", recall_horizon.REACHED)(known)
 
 
 def _accuracy(rows: pd.DataFrame) -> str:
