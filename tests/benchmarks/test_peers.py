@@ -103,7 +103,7 @@ def test_processes_train_side_by_side() -> None:
         contestant.run(2)
         processes.training(SMALL[1], "cpu").run(1)
         assert contestant.models == 2
-        running = processes._running
+        running = processes.running
     assert [process.returncode for process in running] == [0, 0]
 
 

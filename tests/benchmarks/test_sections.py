@@ -16,7 +16,8 @@ import torch
 
 from goldfish.bench import own, run
 from goldfish.bench.bench import Bench
-from goldfish.bench.interleave import Ratio
+from goldfish.bench.interleave import NotRun, Ratio, Timed, ratio
+from goldfish.bench.peers import blas
 from goldfish.bench.problem import CELLS, Shape
 from goldfish.bench.rows import row
 from goldfish.bench.sections import SECTIONS, compiled, exactness, floor, growth, single
@@ -126,6 +127,38 @@ def test_operations_counted_by_hand() -> None:
     forward = 2 * 8 * (1 + 2)  # 8 gates' rows times [x, h], a multiplication and an addition each
     backward = 2 * 8 * 2 + forward  # into h_{t-1}, and into both weights
     assert floor.flops(shape) == 5 * 3 * (forward + backward)
+
+
+def test_the_ceiling_is_the_fastest_library_on_its_fastest_path_and_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")  # OpenBLAS would take the code of a processor of 2004
+    monkeypatch.setattr(blas, "LIBRARIES", {name: blas.LIBRARIES[name] for name in ("numpy", "scipy")})
+    ceilings, case = floor.jobs(bench)[:2]
+    rows = ceilings.run()
+    products = [item for item in rows if item.unit == "GFLOP/s"]
+    assert len(products) == 2 * 2, "two libraries, one thread and two"
+    assert not [item for item in products if "Prescott" in item.case]
+    fastest = {item.peer: item.case for item in products if item.note == "the fastest: the ceiling"}
+    for unit in ("1 thread", "2 threads"):
+        rates = {item.case: item.value for item in products if item.peer == unit}
+        assert rates[fastest[unit]] == max(value for value in rates.values() if value)
+    shares = [item for item in case.run() if "product's ceiling" in item.case]
+    assert {item.peer for item in shares} == {own.OURS, "torch.nn"}
+    library = fastest["2 threads"].removeprefix("one large float32 product: ")
+    assert all(item.case.endswith(f"fraction of the product's ceiling ({library})") for item in shares)
+
+
+def test_a_fraction_is_taken_round_by_round() -> None:
+    product, step = Timed((1.0, 2.0, 4.0)), Timed((0.5, 1.0, 2.0))  # the machine slows down, their ratio stays
+    found = floor._fraction("case", "peer", ratio(product, step), share=0.25)
+    assert (found.value, found.note) == (0.5, "± 0%")
+
+
+def test_a_library_that_is_not_there_is_not_the_ceiling() -> None:
+    assert floor._fastest({"a": NotRun("it is not there"), "b": Timed((2.0,)), "c": Timed((1.0,))}) == "c"
+    with pytest.raises(RuntimeError, match="could multiply"):
+        floor._fastest({"a": NotRun("it is not there")})
 
 
 def test_the_exponent_of_growth() -> None:

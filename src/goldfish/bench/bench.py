@@ -10,7 +10,7 @@ import torch
 
 from goldfish.bench import rows as rows_of
 from goldfish.bench.interleave import Entrant, NotRun, Ratio, Timed, interleave, ratio
-from goldfish.bench.peers.processes import Processes
+from goldfish.bench.peers.processes import Library, Processes
 from goldfish.bench.problem import LENGTH, Shape
 from goldfish.bench.rows import Row
 
@@ -39,6 +39,7 @@ class Bench:
     quick: bool = False
     stack: ExitStack = field(default_factory=ExitStack)
     _processes: dict[tuple[int, int], Processes] = field(default_factory=dict)
+    _libraries: dict[tuple[str, int, int], Library] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -83,3 +84,10 @@ class Bench:
         if (count, threads) not in self._processes:
             self._processes[count, threads] = self.stack.enter_context(Processes(count, threads))
         return self._processes[count, threads]
+
+    def library(self, which: str, threads: int, side: int) -> Library:
+        """A process that multiplies by one of the matrix libraries, started when it is first asked for."""
+        key = which, threads, side
+        if key not in self._libraries:
+            self._libraries[key] = self.stack.enter_context(Library(*key))
+        return self._libraries[key]
