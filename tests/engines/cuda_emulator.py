@@ -6,7 +6,7 @@ import ctypes
 import itertools
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,13 @@ each_cuda_case = pytest.mark.parametrize("case", CASES, ids=str)
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compile the CUDA kernels for the CPU")
 H100 = Multiprocessor((9, 0), 132, 232448)
-_NAMES = {"gemm": ("gemm", "add_up")}
-_ERRORS = {1: "some threads left while others wait", 2: "a write beyond the block's shared memory"}
+_NAMES = {source.GEMM: ("gemm",), source.SUMS: ("add_up", "norms")}
+_ERRORS = {
+    1: "some threads wait for others that left or wait elsewhere",
+    2: "a write beyond the block's shared memory",
+    3: "an asynchronous copy that is not aligned",
+    4: "an asynchronous copy that nothing waits for",
+}
 
 
 class Emulator:
@@ -40,32 +45,52 @@ class Emulator:
         gpu: the device to plan for.
         seed: of the order in which threads run; 0 is their own.
         guard: whether every tensor is moved between NaNs, so that no kernel reads or writes beyond its end unnoticed.
+        flags: of the compiler, beside its usual ones.
     """
 
-    def __init__(self, folder: Path, gpu: Multiprocessor = H100, seed: int = 0, guard: bool = False) -> None:
-        self.folder, self.gpu, self.seed, self.guard = folder, gpu, seed, guard
+    def __init__(
+        self,
+        folder: Path,
+        gpu: Multiprocessor = H100,
+        seed: int = 0,
+        guard: bool = False,
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self.gpu, self.seed, self.guard, self.flags = folder, gpu, seed, guard, flags
         self.launched: list[launch.Kernel] = []
+        self.clock: Callable[[launch.Kernel], float] | None = (
+            None  # what a kernel seems to take; None: nothing is timed
+        )
 
     def multiprocessor(self, device: torch.device) -> Multiprocessor:
         assert device.type == "cpu"
         return self.gpu
+
+    def can_time(self, device: torch.device) -> bool:
+        return self.clock is not None
+
+    def seconds(self, kernel: launch.Kernel, grid: tuple[int, int, int], arguments: Sequence[launch.Argument]) -> float:
+        for _ in range(2):
+            self.launch(kernel, grid, arguments)
+        assert self.clock is not None
+        return self.clock(kernel)
 
     def launch(self, kernel: launch.Kernel, grid: tuple[int, int, int], arguments: Sequence[launch.Argument]) -> None:
         self.launched.append(kernel)
         assert kernel.shared_memory <= self.gpu.shared_memory
         assert kernel.threads <= 1024
         assert all(0 < n <= limit for n, limit in zip(grid, (2**31 - 1, 65535, 65535), strict=True))
-        library = _library(self.folder, kernel.source, kernel.macros)
+        library = _library(self.folder, kernel.source, kernel.macros, self.flags)
         pointer = ctypes.c_void_p.in_dll(library, f"emulate_{kernel.name}").value
         assert pointer is not None
         guarded = [_Guarded(a) if self.guard and isinstance(a, Tensor) else None for a in arguments]
         values = [_value(a if g is None else g.inside) for a, g in zip(arguments, guarded, strict=True)]
         run = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64, ctypes.c_size_t,
+            ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint64, ctypes.c_size_t,
             *map(type, values),
         )(pointer)  # fmt: skip
         numbers = (ctypes.c_uint * 3)(*grid)
-        error = run(ctypes.addressof(numbers), kernel.threads, self.seed, kernel.shared_memory, *values)
+        error = run(ctypes.addressof(numbers), 1, kernel.threads, self.seed, kernel.shared_memory, *values)
         if error:
             raise RuntimeError(f"{kernel.source} {kernel.name}: {_ERRORS[error]}")
         for g in guarded:
@@ -104,32 +129,43 @@ def _value(argument: Any) -> Any:
     return (ctypes.c_int32 if isinstance(argument, np.int32) else ctypes.c_int64)(int(argument))
 
 
-_MEMORY = """alignas(64) Four memory[emulator::SHARED / sizeof(Four)];
-static const bool memory_is_set = (emulator::memory = reinterpret_cast<char *>(memory), true);"""
+_ON_A_GPU = "extern __shared__ Four memory[];"
+_HERE = "Four *const memory = reinterpret_cast<Four *>(emulator::shared());"
 _loaded: dict[str, ctypes.CDLL] = {}
 _counter = itertools.count()
 
 
-def _library(folder: Path, name: str, macros: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
-    key = "-".join([name, *(str(value) for _, value in macros)])
+def _library(folder: Path, name: str, macros: tuple[tuple[str, int], ...], flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+    key = "-".join([name, *(str(value) for _, value in macros), *flags])
     if key not in _loaded:
         kernels = _NAMES.get(name, ("forward", "backward"))
         exported = "\n".join(f"auto emulate_{k} = &emulator::Emulated<{k}>::run;" for k in kernels)
-        _loaded[key] = compile_for_cpu(folder, key, source.text(name), macros, exported)
+        _loaded[key] = compile_for_cpu(folder, key, source.text(name), macros, exported, flags)
     return _loaded[key]
 
 
+def _for_cpu(code: str) -> str:
+    """A source with the emulator's own hardware and shared memory."""
+    return code.replace(source.part(source.HARDWARE), "").replace(_ON_A_GPU, _HERE)
+
+
 def compile_for_cpu(
-    folder: Path, key: str, code: str, macros: tuple[tuple[str, int], ...], exported: str
+    folder: Path,
+    key: str,
+    code: str,
+    macros: tuple[tuple[str, int], ...],
+    exported: str,
+    further: tuple[str, ...] = (),
 ) -> ctypes.CDLL:
     """A source under cuda_emulator.h, and behind it what is to be called from here."""
     header = Path(__file__).with_name("cuda_emulator.h")
-    file, library = folder / f"{key}.cpp", folder / f"{key}-{next(_counter)}.so"
-    file.write_text(f'#include "{header}"\n{code}\n{_MEMORY}\nextern "C" {{\n{exported}\n}}\n', encoding="utf-8")
+    number = next(_counter)
+    file, library = folder / f"{number}.cpp", folder / f"{number}.so"
+    file.write_text(f'#include "{header}"\n{_for_cpu(code)}\nextern "C" {{\n{exported}\n}}\n', encoding="utf-8")
     assert COMPILER is not None
     flags = ["-O1", "-std=c++17", "-march=native", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", "-w"]
     defined = [f"-D{name}={value}" for name, value in macros]
-    subprocess.run([COMPILER, *flags, *defined, str(file), "-o", str(library)], check=True)
+    subprocess.run([COMPILER, *flags, *further, *defined, str(file), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -143,6 +179,8 @@ def emulated(folder: Path, **options: Any) -> Iterator[Emulator]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "launch", emulator.launch)
+        patch.setattr(launch, "can_time", emulator.can_time)
+        patch.setattr(launch, "seconds", emulator.seconds)
         patch.setattr(launch, "multiprocessor", emulator.multiprocessor)
         patch.setattr(select, "choose", chosen)
         yield emulator

@@ -14,7 +14,7 @@ from tests.engines.reference import Case, Tensors
 from tests.engines.test_bit_identity import Pool, R
 
 from goldfish.engines import eager
-from goldfish.engines.cuda import function
+from goldfish.engines.cuda import function, tiles
 from goldfish.engines.cuda.plan import Multiprocessor
 from goldfish.engines.scaled import Recorder
 
@@ -83,6 +83,23 @@ def test_tiles(case: Case, folder: Path) -> None:
         for rows in (2, 4, 8):
             _assert_same(_outcome(case, (24, 11, 13, 5), rows), expected)
         assert _tiles(emulator) == {1, 2, 4, 8}
+
+
+def test_the_fastest_tile_is_taken(folder: Path) -> None:
+    """Timed once for a problem, of the tiles that the sequences can fill; the numbers stay the same to the bit."""
+    case, shape = Case("gru", None, "cuda"), (24, 3, 5, 2)
+    with emulated(folder) as emulator:
+        expected = _outcome(case, shape)
+    for best in (2, 4):
+        tiles.forget()
+        with emulated(folder) as emulator:
+            emulator.clock = lambda kernel, best=best: abs(dict(kernel.macros)["ROWS"] - best) + 1.0
+            _assert_same(_outcome(case, shape), expected)
+            assert _tiles(emulator) == {1, 2, 4}
+            emulator.launched.clear()
+            _assert_same(_outcome(case, shape), expected)
+            assert _tiles(emulator) == {best}
+    tiles.forget()
 
 
 @each_cuda_case

@@ -9,7 +9,7 @@ import pytest
 from tests.engines.cuda_emulator import H100
 
 from goldfish import registry
-from goldfish.engines.cuda import launch, plan, source, store
+from goldfish.engines.cuda import gemm, launch, plan, source, store
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +37,20 @@ def test_cells(name: str, H: int, size: int, architecture: str) -> None:
         assert b"backward" in code
 
 
-@pytest.mark.parametrize("double", [0, 1])
-def test_products(double: int) -> None:
-    assert b"add_up" in launch.compiled(source.GEMM, (("DOUBLE", double),), "sm_90")
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+def test_products(double: bool, architecture: str) -> None:
+    for tile in gemm.TILES:
+        kernel = gemm._kernel(double, *tile)
+        assert b"gemm" in launch.compiled(kernel.source, kernel.macros, architecture)
+    assert b"add_up" in launch.compiled(source.SUMS, (("DOUBLE", int(double)),), architecture)
 
 
 def test_machine_code_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time nothing is compiled; another constant or architecture is other code."""
     import cuda.core
 
-    first = launch.compiled(source.GEMM, (("DOUBLE", 0),), "sm_90")
+    first = launch.compiled(source.SUMS, (("DOUBLE", 0),), "sm_90")
     compiled: list[Any] = []
     program = cuda.core.Program
 
@@ -55,8 +59,8 @@ def test_machine_code_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         return program(*given)
 
     monkeypatch.setattr(cuda.core, "Program", counted)
-    assert launch.compiled(source.GEMM, (("DOUBLE", 0),), "sm_90") == first
+    assert launch.compiled(source.SUMS, (("DOUBLE", 0),), "sm_90") == first
     assert not compiled
-    launch.compiled(source.GEMM, (("DOUBLE", 0),), "sm_86")
-    launch.compiled(source.GEMM, (("DOUBLE", 1),), "sm_90")
+    launch.compiled(source.SUMS, (("DOUBLE", 0),), "sm_86")
+    launch.compiled(source.SUMS, (("DOUBLE", 1),), "sm_90")
     assert len(compiled) == 2

@@ -26,7 +26,7 @@ Values = np.ndarray[Any, Any]
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ctypes.CDLL, Any]:
     folder: Path = tmp_path_factory.mktemp("numbers")
     macros = (("DOUBLE", int(request.param == np.float64)),)
-    return compile_for_cpu(folder, "numbers", source.text(source.GEMM), macros, APPLY), request.param
+    return compile_for_cpu(folder, "numbers", source.text(source.SUMS), macros, APPLY), request.param
 
 
 def _pointer(values: Values) -> ctypes.c_void_p:

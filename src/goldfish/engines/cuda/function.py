@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
-from goldfish.engines.cuda import gemm, launch, plan
+from goldfish.engines.cuda import gemm, launch, plan, tiles
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
 from goldfish.engines.stepwise import Workspace, unpack
@@ -28,11 +28,18 @@ class _Gradients:
 
 
 class _Layer:
-    """One layer's two passes over time."""
+    """One layer's two passes over time. Where it is `timed`, `seconds` is what its kernels took."""
 
     def __init__(
-        self, cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor, rows: int | None
+        self,
+        cell: HandDerivedCell,
+        weight: LayerWeights,
+        initial: State,
+        inputs: Tensor,
+        rows: int | None,
+        timed: bool = False,
     ) -> None:
+        self.timed, self.seconds = timed, 0.0
         self.cell, self.inputs = cell, inputs.contiguous()
         self.weight = LayerWeights(*(_aligned(tensor) for tensor in weight))
         self.initial = [_aligned(state) for state in initial]
@@ -108,7 +115,11 @@ class _Layer:
 
     def _launch(self, name: str, own: plan.Pass, arguments: list[Any]) -> None:
         kernel = launch.Kernel(self.plan.cell, self.plan.macros(), name, own.threads, own.shared_memory)
-        launch.launch(kernel, (-(-self.B // self.plan.rows), self.R, 1), arguments)
+        grid = (self.R * -(-self.B // self.plan.rows), 1, 1)
+        if self.timed:
+            self.seconds += launch.seconds(kernel, grid, arguments)
+        else:
+            launch.launch(kernel, grid, arguments)
 
     def _transposed(self) -> Tensor:
         """W_hhᵀ (R, H, G·H), gates in the order of the adjoints' columns: the GRU's n comes first."""
@@ -121,12 +132,36 @@ class _Layer:
         """From dL/d(gates), (R, T·B, columns)."""
         R, rows, width = adjoints.shape
         G, H = self.G, self.H
-        to_inputs, to_hidden = adjoints[..., width - G * H :], adjoints[..., : G * H]
-        by_inputs = gemm.to_weights(self.inputs.view(R, rows, -1), to_inputs)
-        by_hidden = gemm.to_weights(self.outputs.view(R, rows, H), to_hidden, self.initial[0])
+        # the rows of one product: h, x, and the bias; the GRU's W_hh and W_ih take three of its four columns each
+        found = gemm.to_weights(self.outputs.view(R, rows, H), adjoints, self.inputs.view(R, rows, -1), self.initial[0])
+        by_hidden, by_inputs = found[..., : G * H], found[..., width - G * H :]
         if self.gated_bias:
             by_hidden = torch.cat([by_hidden[..., H:], by_hidden[..., :H]], dim=-1)
-        return LayerWeights(by_inputs[:, :-1].mT, by_hidden[:, :-1].mT, by_inputs[:, -1], by_hidden[:, -1])
+        return LayerWeights(
+            by_inputs[:, H:-1].mT, by_hidden[:, :H].mT, by_inputs[:, -1], by_hidden[:, -1].clone()
+        )  # a clone: a parameter may take its gradient without copying it
+
+
+def _fastest(cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor) -> int | None:
+    """The fastest tile for a layer that is trained, timed on its first steps; None where nothing can be timed now."""
+    R, T, B, D = inputs.shape
+    if not launch.can_time(inputs.device):
+        return None
+    size = inputs.element_size()
+    T = tiles.steps(T, R * B * len(cell.gates) * cell.hidden_size * size)
+    x = inputs.new_zeros(R, T, B, D)
+    initial = tuple(torch.zeros_like(state) for state in initial)
+
+    def seconds(rows: int) -> float:
+        layer = _Layer(cell, weight, initial, x, rows, timed=True)
+        workspace = Workspace({})
+        outputs, finals = layer.forward(workspace, keep=True)
+        layer.backward(outputs, None, finals, workspace, to_inputs=False, below=False)
+        return layer.seconds
+
+    problem = (type(cell), cell.nonlinearity, cell.hidden_size, inputs.dtype, inputs.device, R, B)
+    known = plan.tiles(cell, size, B, launch.multiprocessor(inputs.device))
+    return tiles.fastest(problem, known, seconds)
 
 
 def _pair(states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -158,7 +193,8 @@ class _Cuda(torch.autograd.Function):
         layers: list[_Layer] = []
         finals: list[Tensor] = []
         for weight, state in zip(weights, initial, strict=True):
-            layers.append(_Layer(cell, weight, state, x, rows))
+            tile = _fastest(cell, weight, state, x) if keep and rows is None else rows
+            layers.append(_Layer(cell, weight, state, x, tile))
             x, final = layers[-1].forward(workspace, keep)
             finals.extend(final)
         if keep:

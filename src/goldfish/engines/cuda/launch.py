@@ -60,6 +60,26 @@ def launch(kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[Argum
         start(stream, config, _loaded(kernel, index), *[_value(argument) for argument in arguments])
 
 
+def can_time(device: torch.device) -> bool:
+    """Whether kernels can be timed now: on a GPU, and not while they are recorded for a graph."""
+    return device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+
+
+def seconds(kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[Argument]) -> float:
+    """How long a kernel takes, on average of three after a first one; the host waits for it."""
+    repeats = 3
+    first = next(argument for argument in arguments if isinstance(argument, Tensor))
+    with torch.cuda.device(first.device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        launch(kernel, grid, arguments)
+        start.record()
+        for _ in range(repeats):
+            launch(kernel, grid, arguments)
+        end.record()
+        end.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
+
+
 @lru_cache(maxsize=1024)
 def _config(grid: tuple[int, int, int], threads: int, shared_memory: int) -> Any:
     from cuda.core import LaunchConfig

@@ -18,7 +18,7 @@ REGISTERS = 64  # of a thread, that hold weights
 LARGEST = 2**20  # bytes of one replica's W_hh: reading more from L2 in every step is not worth it
 NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 COLUMNS = {"rnn": 1, "lstm": 4, "gru": 4}  # of dL/d(gates), in units of H
-_PART = 16  # as in backward.cuh
+_WARP = 32
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Plan:
                 f"{name}_REGISTERS": own.in_registers,
                 f"{name}_SHARED": own.in_shared,
                 f"{name}_BLOCKS": own.blocks,
+                f"{name}_MEMORY": own.shared_memory,
             }
         return tuple(found.items())
 
@@ -96,11 +97,8 @@ def choose(cell: HandDerivedCell, size: int, R: int, B: int, gpu: Multiprocessor
         ValueError: where not even a tile of one row fits.
     """
     found = None
-    for rows in TILES:
-        plan = lay_out(cell, size, rows, gpu)
-        if plan is None or (rows > 4 and not (plan.forward.in_registers_alone and plan.backward.in_registers_alone)):
-            break
-        found = plan
+    for plan in _plans(cell, size, gpu):
+        found, rows = plan, plan.rows
         at_once = gpu.count * min(plan.forward.blocks, plan.backward.blocks)
         if rows == asked or (asked is None and R * -(-B // rows) <= at_once):
             break
@@ -109,13 +107,29 @@ def choose(cell: HandDerivedCell, size: int, R: int, B: int, gpu: Multiprocessor
     return found
 
 
+def tiles(cell: HandDerivedCell, size: int, B: int, gpu: Multiprocessor) -> list[int]:
+    """The tiles that B sequences can take, the largest of them the first that takes all."""
+    return [plan.rows for plan in _plans(cell, size, gpu) if plan.rows == 1 or plan.rows < 2 * B]
+
+
+def _plans(cell: HandDerivedCell, size: int, gpu: Multiprocessor) -> list[Plan]:
+    """From the smallest tile on, as far as they fit."""
+    found = []
+    for rows in TILES:
+        plan = lay_out(cell, size, rows, gpu)
+        if plan is None or (rows > 4 and not (plan.forward.in_registers_alone and plan.backward.in_registers_alone)):
+            break
+        found.append(plan)
+    return found
+
+
 def lay_out(cell: HandDerivedCell, size: int, rows: int, gpu: Multiprocessor) -> Plan | None:
     """The plan for tiles of so many rows, or None where their states do not fit shared memory."""
     G, H = len(cell.gates), cell.hidden_size
-    norms = 2 * len(cell.states) - 1
-    squares = 8 * norms * rows * (H + -(-H // _PART)) + 4 * -(-rows // 4) * 4
+    norms, parts = 2 * len(cell.states) - 1, -(-H // _WARP)
+    behind = 8 * norms * rows * parts + 4 * rows  # what backward.cuh keeps behind the sums
     forward = _pass(G * H, H, size, rows, 0, gpu.shared_memory)
-    backward = _pass(H, G * H, size, rows, squares, gpu.shared_memory)
+    backward = _pass(H, G * H, size, rows, behind, gpu.shared_memory)
     if forward is None or backward is None:
         return None
     nonlinearity = NONLINEARITIES.index(cell.nonlinearity)

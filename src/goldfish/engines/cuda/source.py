@@ -1,4 +1,4 @@
-"""The kernels' source: one text for each cell and one for the products, from the files under source/."""
+"""The kernels' source: one text for each cell, one for products and one for sums, from the files under source/."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from importlib import resources
 
 FOLDER = "source"
 GEMM = "gemm"
+SUMS = "sums"
+HARDWARE = "hardware"
 
 
 @cache
 def text(name: str) -> str:
-    """The source of a cell's two kernels, or of the products over whole sequences; some constants are macros."""
-    files = ("numbers", GEMM) if name == GEMM else ("numbers", "product", name, "forward", "backward")
-    folder = resources.files(__package__) / FOLDER
-    return "\n".join((folder / f"{file}.cuh").read_text(encoding="utf-8") for file in files)
+    """The source of a cell's two kernels, of the products over whole sequences, or of sums; constants are macros."""
+    files = (name,) if name in (GEMM, SUMS) else ("product", name, "forward", "backward")
+    return "\n".join(map(part, (HARDWARE, "numbers", *files)))
+
+
+@cache
+def part(name: str) -> str:
+    """One of the files under source/."""
+    return (resources.files(__package__) / FOLDER / f"{name}.cuh").read_text(encoding="utf-8")
 
 
 @cache

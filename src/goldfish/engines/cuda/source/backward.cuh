@@ -6,7 +6,10 @@
 typedef Product<H, GATES * H, BACKWARD_SLICES, BACKWARD_REGISTERS, BACKWARD_SHARED, BACKWARD_THREADS> Backward;
 
 constexpr int NORMS = STATES > 1 ? 3 : 1;     // of dL/dh; of e = ∂L/∂c at fixed h; of the total dL/dc
-constexpr int PART = 16, PARTS = (H + PART - 1) / PART;  // a norm is added up in parts of so many squares
+// A row's units are dealt to SPAN lanes, so that LANES of one warp add up a part of its norm.
+constexpr int LANES = H > 16 ? 32 : H > 8 ? 16 : H > 4 ? 8 : H > 2 ? 4 : H > 1 ? 2 : 1;
+constexpr int PARTS = (H + LANES - 1) / LANES, SPAN = PARTS * LANES;
+static_assert(Backward::BYTES + 8 * NORMS * ROWS * PARTS + 4 * ROWS == BACKWARD_MEMORY, "plan.py lays out as much");
 constexpr int NOTHING = -(1 << 28);           // the exponent of a row of zeros
 constexpr int REACH = 60;                     // an exponent so far below that of a term which arrives gives way to it
 constexpr int CALM = 40;                      // squared norms in 2^±CALM need no new exponent
@@ -46,17 +49,16 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
              const real *final_c, real *initial_h, real *initial_c, real *d, real *mantissas, double *squares,
              int *exponent, long long direct_r, long long direct_t, long long direct_b, int R, int T, int B) {
     extern __shared__ Four memory[];
-    constexpr int ITEMS = (ROWS * H + BACKWARD_THREADS - 1) / BACKWARD_THREADS;
-    const int replica = blockIdx.y, first = blockIdx.x * ROWS;
+    constexpr int ITEMS = (ROWS * SPAN + BACKWARD_THREADS - 1) / BACKWARD_THREADS;
+    const int tiles = (B + ROWS - 1) / ROWS, replica = blockIdx.x / tiles, first = blockIdx.x % tiles * ROWS;
     const int rows = B - first < ROWS ? B - first : ROWS;
-    double *square = reinterpret_cast<double *>(memory + Backward::KEPT), *part = square + NORMS * ROWS * H;
+    real *source = reinterpret_cast<real *>(memory + Backward::KEPT), *sums = source + Backward::SOURCE;
+    double *part = reinterpret_cast<double *>(sums + Backward::SUMS);  // behind all that is read 16 bytes at a time
     int *final_top = reinterpret_cast<int *>(part + NORMS * ROWS * PARTS);
-    real *source = reinterpret_cast<real *>(final_top + (ROWS + 3) / 4 * 4), *sums = source + ROWS * Backward::WIDTH;
     const Backward product(matrix + (long long)replica * GATES * H * H, memory);
     const long long start = (long long)replica * T * B + first, state = (long long)replica * B + first;
 
     for (int i = threadIdx.x; i < ROWS * Backward::WIDTH; i += BACKWARD_THREADS) source[i] = ZERO;
-    for (int i = threadIdx.x; i < NORMS * ROWS * H; i += BACKWARD_THREADS) square[i] = 0;
     // `exponent` first takes where each row of `direct` stands; a step reads that before it writes its own
     for (int i = threadIdx.x; i < T * rows; i += BACKWARD_THREADS) {
         const int t = i / rows, row = i % rows;
@@ -78,9 +80,9 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
 #pragma unroll
     for (int n = 0; n < ITEMS; ++n) {
         const int item = threadIdx.x + n * BACKWARD_THREADS;
-        row[n] = item / H;
-        unit[n] = item % H;
-        mine[n] = item < ROWS * H && row[n] < rows;
+        row[n] = item / SPAN;
+        unit[n] = item % SPAN;
+        mine[n] = row[n] < rows && unit[n] < H;
         carry[n] = e[n] = ZERO;
         power_of[n] = 0;
         empty[n] = true;
@@ -115,6 +117,7 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
         coming[n] = read(n, T - 1);
         local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);
     }
+    double square[ITEMS][NORMS] = {};
     real direct_now[ITEMS];
     int from_now[ITEMS], top_now[ITEMS];
     for (int t = T - 1;; --t) {
@@ -170,11 +173,10 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
             const real dc = adjoint(local[n], dh, e[n], carry[n], column);
             const Scale up(power_of[n]);
             const long long at = start + (long long)t * B + row[n];
-            double *into = square + row[n] * H + unit[n];
-            into[0] = (double)dh * (double)dh;
+            square[n][0] = (double)dh * (double)dh;
             if (STATES > 1) {
-                into[ROWS * H] = (double)of_e * (double)of_e;
-                into[2 * ROWS * H] = (double)dc * (double)dc;
+                square[n][NORMS > 1 ? 1 : 0] = (double)of_e * (double)of_e;
+                square[n][NORMS > 2 ? 2 : 0] = (double)dc * (double)dc;
             }
 #pragma unroll
             for (int k = 0; k < COLUMNS; ++k) {
@@ -186,13 +188,13 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
         }
         if (t < 0) break;
         __syncthreads();
-        for (int i = threadIdx.x; i < NORMS * ROWS * PARTS; i += BACKWARD_THREADS) {
-            const double *from = square + i / PARTS * H;
-            const int begin = i % PARTS * PART, end = begin + PART < H ? begin + PART : H;
-            double sum = 0;
-            for (int k = begin; k < end; ++k) sum = sum + from[k];
-            part[i] = sum;
-        }
+#pragma unroll
+        for (int n = 0; n < ITEMS; ++n)
+#pragma unroll
+            for (int norm = 0; norm < NORMS; ++norm) {
+                const double sum = over_lanes<LANES>(square[n][norm]);  // zero where no unit is
+                if (unit[n] % LANES == 0 && row[n] < ROWS) part[(norm * ROWS + row[n]) * PARTS + unit[n] / LANES] = sum;
+            }
         product.run(source, sums);
 #pragma unroll
         for (int n = 0; n < ITEMS; ++n) local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);

@@ -1,6 +1,7 @@
 // A layer forward: each block takes a tile of one replica's rows through the whole sequence, alone.
 
 typedef Product<GATES * H, H, FORWARD_SLICES, FORWARD_REGISTERS, FORWARD_SHARED, FORWARD_THREADS> Forward;
+static_assert(Forward::BYTES == FORWARD_MEMORY, "plan.py lays out as much");
 
 // matrix: W_hh (R, G·H, H). bias: (R, H), the GRU's b_hn, else null. gates: (R, T, B, G·H), holds W_ih x_t + b and, where
 // `keep`, takes what is saved; extra: (R, T, B, H). outputs: (R, T, B, H). initial, last: (R, B, H); those of c may be null.
@@ -9,8 +10,8 @@ extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
             const real *initial_c, real *last_c, int T, int B, int keep) {
     extern __shared__ Four memory[];
     constexpr int ITEMS = (ROWS * H + FORWARD_THREADS - 1) / FORWARD_THREADS;  // (row, unit) pairs of a thread
-    const int replica = blockIdx.y, first = blockIdx.x * ROWS;
-    real *source = reinterpret_cast<real *>(memory + Forward::KEPT), *sums = source + ROWS * Forward::WIDTH;
+    const int tiles = (B + ROWS - 1) / ROWS, replica = blockIdx.x / tiles, first = blockIdx.x % tiles * ROWS;
+    real *source = reinterpret_cast<real *>(memory + Forward::KEPT), *sums = source + Forward::SOURCE;
     const Forward product(matrix + (long long)replica * GATES * H * H, memory);
 
     for (int i = threadIdx.x; i < ROWS * Forward::WIDTH; i += FORWARD_THREADS) source[i] = ZERO;

@@ -88,3 +88,11 @@ __device__ __forceinline__ int exponent_of(real x) { return (int)((bits(x) >> MA
 __device__ __forceinline__ int exponent_of_square(double x) {
     return (int)(((unsigned long long)__double_as_longlong(x) >> 52) & 2047) - 1022;
 }
+
+// The sum over LANES neighbouring lanes of a warp, a power of two, by halves: every one of them gets it. All lanes take part.
+template <int LANES>
+__device__ __forceinline__ double over_lanes(double x) {
+#pragma unroll
+    for (int apart = LANES / 2; apart > 0; apart /= 2) x = x + __shfl_xor_sync(0xffffffffu, x, apart);
+    return x;
+}

@@ -17,6 +17,9 @@ struct Product {
     // from one slice's sums to the next one's: a warp that stores them meets every bank alike
     static constexpr int STRIDE = (ROWS * LINE + 31) / 32 * 32 + (SLICES > 4 ? 128 / SLICES : 0);
     static constexpr int KEPT = IN_SHARED * 4 * THREADS;                // quadruples in shared memory
+    static constexpr int SOURCE = ROWS * WIDTH, SUMS = SLICES * STRIDE;  // numbers of the sources and of the sums
+    static constexpr int BYTES = KEPT * sizeof(Four) + (SOURCE + SUMS) * sizeof(real);
+    static_assert(SOURCE % 4 == 0 && STRIDE % 4 == 0 && LINE % 4 == 0, "both are read and written four at a time");
 
     Four registers[IN_REGISTERS > 0 ? IN_REGISTERS : 1][4];
     const real *matrix;

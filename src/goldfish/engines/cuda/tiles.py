@@ -1,0 +1,26 @@
+"""Rows of a tile, found by timing at first use: which is fastest depends on the GPU. No choice changes a bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+STEPS = 256  # of a sequence that is timed, at most
+BYTES = 2**26  # of its gates, at most
+_found: dict[Hashable, int] = {}
+
+
+def fastest(problem: Hashable, tiles: Sequence[int], seconds: Callable[[int], float]) -> int:
+    """The tile that takes the fewest seconds for a problem, timed once a process; the first of equals."""
+    if problem not in _found:
+        _found[problem] = min(tiles, key=seconds) if len(tiles) > 1 else tiles[0]
+    return _found[problem]
+
+
+def steps(T: int, bytes_of_a_step: int) -> int:
+    """How many of T steps to time."""
+    return max(1, min(T, STEPS, BYTES // bytes_of_a_step))
+
+
+def forget() -> None:
+    """Time everything anew."""
+    _found.clear()
