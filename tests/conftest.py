@@ -1,13 +1,17 @@
-"""What tests share: the folder of real datasets, where there is one."""
+"""What tests share: the folder of real datasets, where there is one; and a table of what was skipped, and why."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+KNOWN = Path(__file__).with_name("skips.txt")
+Skips = Counter[tuple[str, str]]  # file, reason
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,36 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real datasets: {folder} is not there (set GOLDFISH_DATA)")
     return folder
+
+
+def skips(config: pytest.Config) -> Skips:
+    """How many tests of a file were skipped for a reason."""
+    found: Skips = Counter()
+    for report in config.pluginmanager.getplugin("terminalreporter").stats.get("skipped", ()):
+        found[report.nodeid.partition("::")[0], str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+    return found
+
+
+def is_known(reason: str) -> bool:
+    """Whether skips.txt has the reason."""
+    lines = KNOWN.read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), reason) for pattern in patterns)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In continuous integration a skip for a new reason is a failure."""
+    new = [reason for _, reason in skips(session.config) if not is_known(reason)]
+    if new and os.environ.get("CI") == "true" and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table."""
+    found = skips(config)
+    if found:
+        terminalreporter.section("skipped")
+        for (file, reason), count in sorted(found.items()):
+            mark = "" if is_known(reason) else "NEW, not in tests/skips.txt: "
+            terminalreporter.line(f"{count:5}  {file:<40}  {mark}{reason}")

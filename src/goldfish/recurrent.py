@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
         **arguments: the cell's further arguments, such as nonlinearity="relu".
 
     Raises:
-        ConfigError: for an unknown cell, engine or argument, or an engine that cannot run the cell.
+        ConfigError: for an unknown cell, engine or argument, an engine that cannot run the cell, or device="mps".
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Recurrent(nn.Module):
             self.name = type(cell).__name__.lower()
         self.cell, self.input_size, self.replicas = cell, input_size, replicas
         select.check(engine, cell)
+        select.check_device(torch.device("cpu" if device is None else device))
         self.engine, self.recompute = engine, recompute
         self.recorder = Recorder()
         self._pool: dict[Any, list[Tensor]] = {}

@@ -14,6 +14,7 @@ from goldfish.bounds import between
 from goldfish.cli.options import choice, parsed
 from goldfish.errors import ConfigError, nearest, printable
 from goldfish.signatures import Parameter
+from goldfish.sweep import machine
 
 if TYPE_CHECKING:
     from goldfish.sweep.run import Rerun
@@ -38,6 +39,7 @@ goldfish <command> --help explains one command, goldfish --version tells the ver
 Shell completion: eval "$(goldfish train -sc install=bash)"
 """
 SCALES = ("smoke", "cpu", "gpu")
+ANYWHERE = ("figures", "check", "paper")  # the other commands train or look at records
 COMPLETION = ("-sc", "--shell-completion")
 
 
@@ -56,6 +58,8 @@ def run(arguments: Sequence[str]) -> int:
         return complete([item for item in arguments if item not in ("train", *COMPLETION)])
     if name not in COMMANDS:
         raise ConfigError(f"{name}: unknown command; {nearest(name, [*COMMANDS, '--help', '--version'])}")
+    if name not in ANYWHERE:
+        machine.check_system()
     return COMMANDS[name](rest)
 
 

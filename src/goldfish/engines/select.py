@@ -23,6 +23,14 @@ def check(engine: str, cell: Cell) -> None:
         raise ConfigError(f"engine={engine}: cell={_name(cell)} has no hand-derived adjoint; use engine=eager")
 
 
+def check_device(device: torch.device) -> None:
+    """Refuse Apple's GPU. Raises ConfigError."""
+    if device.type == "mps":
+        raise ConfigError(
+            "device=mps: not supported, for PyTorch's LSTM gradients are wrong there, and it has no float64; use cpu"
+        )
+
+
 def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) -> ModuleType:
     """The module whose `run` runs a cell on a device.
 
@@ -30,8 +38,9 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     once why, and `eager` for a cell that has no hand-derived adjoint.
 
     Raises:
-        ConfigError: when the engine that was asked for cannot run the cell here.
+        ConfigError: when the engine that was asked for cannot run the cell here, or the device is not supported.
     """
+    check_device(device)
     if engine == "eager" or not isinstance(cell, HandDerivedCell):
         return eager
     if engine == "stepwise":

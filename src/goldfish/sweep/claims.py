@@ -2,6 +2,7 @@
 
 A claim is a small file, written and removed under a kernel lock. It is worth as much as its owner is alive: no clock
 and no heartbeat says so, but the kernel, which knows a process by its number, the moment it started and the boot.
+Without /proc, as on macOS, psutil asks it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Key = tuple[str, str]  # experiment name, fingerprint
+_PROC = Path("/proc")
 
 
 class Claim(NamedTuple):
     """One process's word that it trains a run.
 
-    pid, process_start, boot_id, host: the process; `process_start` counts clock ticks since the boot.
+    pid, process_start, boot_id, host: the process; `process_start` counts clock ticks since the boot. Without /proc it
+        is a unix time, and `boot_id` is empty.
     claimed: unix time in seconds.
     label: the run as a person knows it, such as "cell=lstm seed=3".
     sweep: the name of the sweep.
@@ -149,27 +152,27 @@ def _read(path: Path) -> Claim | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since the boot; None for one that is no more, "" where nobody tells."""
+    """When a process started, in clock ticks since the boot; None for one that is no more."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = (_PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() else _exists(pid)
+        return None if (_PROC / "self" / "stat").exists() else _asked(pid)
     state, *rest = text.rpartition(")")[2].split()  # what stands before is the name, which may hold anything
     return None if state in "ZX" else rest[18]
 
 
-def _exists(pid: int) -> str | None:
-    """Without /proc: whether a process of that number exists is all that is asked."""
+def _asked(pid: int) -> str | None:
+    """Without /proc: when a process started, in unix time; None for one that is no more."""
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
         return None
-    except PermissionError:
-        pass  # somebody else's
-    return ""
 
 
 @cache
 def _boot_id() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
+    path = _PROC / "sys" / "kernel" / "random" / "boot_id"
     return path.read_text().strip() if path.exists() else ""

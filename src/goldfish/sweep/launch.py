@@ -9,6 +9,7 @@ from goldfish.bounds import above, at_least
 from goldfish.config import Config
 from goldfish.errors import ConfigError, nearest
 from goldfish.signatures import Parameter
+from goldfish.sweep import machine
 
 if TYPE_CHECKING:
     from goldfish.sweep.report import Report
@@ -52,6 +53,7 @@ def launch(configs: Sequence[Config], *, rerun: Rerun = "missing", **options: An
 
     `options` are those of goldfish.sweep.run.run_sweep. Raises FailedRunsError after the last run when one failed.
     """
+    machine.check_system()
     from goldfish.sweep.run import run_sweep
     from goldfish.tracking.store import Store
 

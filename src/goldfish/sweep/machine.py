@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from goldfish.config import Config
 from goldfish.errors import ConfigError
 
 _DEVICES = ("nvidia[0-9]*", "nvmap", "dxg", "kfd")  # NVIDIA; on Jetson; under Windows' Linux; AMD
+
+
+def check_system() -> None:
+    """Raise ConfigError on Windows, which lacks the locks, signals and process groups that a sweep relies on."""
+    if sys.platform == "win32":
+        raise ConfigError("on Windows, sweeps and their records need WSL: wsl --install, and goldfish inside it")
 
 
 def cores() -> int:
@@ -36,7 +43,8 @@ def _quota(file: Path, unlimited: int) -> int:
 def check(configs: Iterable[Config]) -> None:
     """Raise ConfigError when a run asks for a GPU and there is none."""
     if any(config["trainer"]["accelerator"] == "gpu" for config in configs) and not has_gpu():
-        raise ConfigError("trainer.accelerator=gpu: no GPU that torch can use here; expected cpu or auto")
+        apple = "; MPS is not supported: PyTorch's LSTM gradients are wrong there" if sys.platform == "darwin" else ""
+        raise ConfigError(f"trainer.accelerator=gpu: no GPU that torch can use here; expected cpu or auto{apple}")
 
 
 def uses_gpu(configs: Iterable[Config]) -> bool:

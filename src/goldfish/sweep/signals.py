@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 # SLURM sends these ahead of preemption or the time limit, as `sbatch --signal` and submitit ask for.
-PREEMPTION = (signal.SIGUSR1, signal.SIGUSR2)
+PREEMPTION = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class Terminated(SystemExit):

@@ -10,9 +10,11 @@ import ctypes
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -105,9 +107,19 @@ def describe(error: BaseException) -> str:
 
 
 def _die_with_parent() -> None:
-    """Where the kernel can do it: an orphan must not write checkpoints beside whoever has taken over its runs."""
+    """An orphan must not write checkpoints beside whoever has taken over its runs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    else:
+        threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    """End this process when its parent has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _load(trainer: str) -> Train:

@@ -1,7 +1,7 @@
 """Worker processes, seen from the parent: they train packs side by side, and no run takes another one down.
 
-The parent never imports torch. Workers are forked from a server that has imported the training code once; a run that
-needs a GPU gets a freshly spawned process instead, for CUDA does not survive a fork.
+The parent never imports torch. On Linux, workers are forked from a server that has imported the training code once; a
+run that needs a GPU gets a freshly spawned process instead, for CUDA does not survive a fork.
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ class Orders:
 
 
 def prepare(trainer: str, *, gpu: bool = False) -> Any:
-    """Return the multiprocessing context; where it can fork from a server, start that now, and return at once."""
-    if gpu or "forkserver" not in multiprocessing.get_all_start_methods():
+    """Return the multiprocessing context; on Linux it forks from a server: start that now, and return at once.
+
+    On macOS a process that has loaded torch must not be forked: Apple's libraries may crash in the child.
+    """
+    if gpu or sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([trainer.partition(":")[0]])

@@ -18,6 +18,8 @@ PACKAGES = (
     *("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "mlflow", "datasets"),
     *("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "numba", "triton", "cuda-core"),
 )
+_PROCESSORS = Path("/proc/cpuinfo")
+_SYSCTL = "/usr/sbin/sysctl"
 _CHIPS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -85,13 +87,19 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    lines = _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines() if _PROCESSORS.is_file() else []
+    for key, _, value in (line.partition(":") for line in lines):
+        if key.strip() == "model name":
+            return value.strip()
+    return _apple() or platform.processor() or platform.machine()
+
+
+def _apple() -> str:
+    """Such as "Apple M3": macOS has no /proc; "" elsewhere."""
+    if sys.platform != "darwin":
+        return ""
+    command = [_SYSCTL, "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _chips() -> list[str]:
