@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import sys
+import textwrap
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from goldfish.cells.rnn import RNN
 from goldfish.engines import cuda, select, stepwise
 from goldfish.engines.cuda import launch, plan, store, verdict
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 MACHINE = {"GPU": "emulated", "driver": "1"}
 CELLS = [
@@ -39,27 +44,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _emulator(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels run in the emulator, and are compared in this process."""
     folder = KERNELS.setdefault("folder", tmp_path_factory.mktemp("kernels"))
+
+    def here(kernels: Any, device: torch.device) -> Iterator[tuple[Any, Any]]:
+        return ((one, verdict.compare(one, device)) for one in kernels)
+
+    monkeypatch.setattr(verdict, "_elsewhere", here)
     with emulated(folder):
         yield
 
 
 def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    compared, compare = [], verdict._compare
+    compared, compare = [], verdict.compare
 
-    def counted(*given: Any) -> tuple[str, float, float]:
+    def counted(*given: Any) -> verdict.Verdict:
         compared.append(given)
         return compare(*given)
 
-    monkeypatch.setattr(verdict, "_compare", counted)
+    monkeypatch.setattr(verdict, "compare", counted)
     return compared
 
 
 @needs_compiler
 @pytest.mark.usefixtures("_emulator")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize(
+    ("cell", "dtype"),
+    [(CELLS[0], torch.float32), (CELLS[0], torch.float64), (CELLS[1], torch.float32), (CELLS[2], torch.float64)],
+    ids=lambda value: str(value) if isinstance(value, torch.dtype) else type(value).__name__,
+)
 def test_right_kernels_are_trusted(cell: Any, dtype: torch.dtype) -> None:
     """Under no_grad and in inference mode as well, and the user's random numbers stay where they are."""
     state = torch.get_rng_state()
@@ -101,36 +115,33 @@ def test_a_verdict_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -
 @needs_compiler
 @pytest.mark.usefixtures("_emulator")
 def test_wrong_kernels_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault alone: numbers as TF32 would give them, bits of a tile, bits of a pack, a launch that fails."""
+    """Each fault alone: numbers as TF32 would give them, bits of any tile, bits of either replica's pack."""
     cell, run = GRU(hidden_size=12, num_layers=1), launch.launch
 
     def fault(which: str) -> Any:
         def launched(kernel: launch.Kernel, grid: tuple[int, int, int], arguments: Any) -> None:
             macros = dict(kernel.macros)
-            if which == "fails":
-                raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED\nand more")
             run(kernel, grid, arguments)
             if kernel.name == "forward":
                 outputs = arguments[4]
                 if which == "numbers":
                     outputs.mul_(1 + 2**-11)
-                elif (which == "tile" and macros["ROWS"] == 8) or (which == "pack" and outputs.shape[0] == 1):
+                elif which == f"tile {macros['ROWS']}" or (which == "pack" and outputs.shape[0] == 1):
                     outputs.mul_(1 + 2**-23)
 
         return launched
 
     for which, expected in (
         ("numbers", "wrong numbers on this machine: gradients by"),
-        ("tile", "bits depend on the tile"),
+        *((f"tile {rows}", "bits depend on the tile") for rows in plan.TILES),
         ("pack", "bits depend on the pack"),
-        ("fails", "fail on this machine: CUDA_ERROR_LAUNCH_FAILED"),
     ):
         monkeypatch.setattr(launch, "launch", fault(which))
         monkeypatch.setattr(verdict, "machine", lambda device, which=which: MACHINE | {"fault": which})
         verdict._of.cache_clear()
         found = verdict.of(cell, torch.float32, CPU)
         assert expected in found.reason
-        assert "\n" not in found.reason
+        assert verdict.remembered(CPU) == [found]
 
 
 @needs_compiler
@@ -147,6 +158,69 @@ def test_wrong_norms_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = verdict.of(RNN(hidden_size=12, num_layers=1), torch.float32, CPU)
     assert found.worst < 1e-5 < 2e-4 < found.worst_norm
     assert "wrong numbers" in found.reason
+
+
+CHILD = """\
+import json, os, signal, sys, time
+def good(one):
+    names = {name: one[name] for name in ("cell", "hidden_size", "dtype")}
+    print(json.dumps(names | {"reason": "", "worst": 0.0, "worst_norm": 0.0, "machine": {}}), flush=True)
+"""
+ENDS = {
+    "dies of a signal": ("os.kill(os.getpid(), signal.SIGSEGV)", r"exit code -11 \(Segmentation fault\)"),
+    "tells an error": ("print(json.dumps('CUDA out of memory'), flush=True); sys.exit(0)", "CUDA out of memory"),
+    "cannot import": ("import goldfish_has_no_such_module", "exit code 1.*ModuleNotFoundError"),
+    "hangs": ("time.sleep(60)", "longer than 2 s"),
+}
+
+
+def _child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    program = CHILD + textwrap.dedent(code)
+    monkeypatch.setattr(verdict, "command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(verdict, "PATIENCE", 2.0 if "sleep" in code else 60.0)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_breaks_a_comparison_off_is_no_verdict(end: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said, not trusted, and not remembered; and the process that asked is none the worse."""
+    code, said = ENDS[end]
+    _child(monkeypatch, code)
+    found = verdict.of(GRU(hidden_size=12, num_layers=1), torch.float32, CPU)
+    assert re.search(f"could not be checked on this machine: .*{said}", found.reason)
+    assert verdict.remembered(CPU) == []
+    assert not list(cache.glob("*"))
+
+
+def test_the_others_are_compared_nevertheless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the second of three ends the process, the third is compared in another one."""
+    _child(
+        monkeypatch, "for one in json.loads(sys.argv[2]):\n    os._exit(3) if one['hidden_size'] == 8 else good(one)"
+    )
+    kernels = [verdict.asked(RNN(hidden_size=H, num_layers=1), torch.float64) for H in (4, 8, 16)]
+    found = verdict.of_all(kernels, CPU)
+    assert [one.hidden_size for one in found] == [4, 8, 16]
+    assert [one.reason.partition(":")[2].strip() for one in found] == ["", "the comparison ended with exit code 3", ""]
+    assert len(list(store.folder().glob("verdict-*.json"))) == 2
+
+
+@needs_compiler
+def test_the_process_that_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own with the real comparison, on the emulator; the names of torch's dtypes and cells arrive."""
+    program = f"""\
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from tests.engines.cuda_emulator import emulated
+from goldfish.engines.cuda import verdict
+verdict.machine = lambda device: {MACHINE!r}
+with emulated(Path({str(tmp_path)!r})):
+    verdict.main(sys.argv[1:])
+"""
+    monkeypatch.setattr(verdict, "command", lambda: [sys.executable, "-c", program])
+    found = verdict.of(RNN(hidden_size=4, num_layers=1, nonlinearity="relu"), torch.float64, CPU)
+    assert (found.cell, found.hidden_size, found.dtype, found.reason) == ("rnn-relu", 4, "float64", "")
+    assert 0 < found.worst < 1e-14
+    assert verdict.remembered(CPU) == [found]
 
 
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
@@ -185,6 +259,74 @@ def test_what_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     old = plan.Multiprocessor((6, 1), 20, 98304)
     monkeypatch.setattr(launch, "multiprocessor", lambda device: old)
     assert "compute capability is 6.1" in cuda.unavailable(GRU(hidden_size=12, num_layers=1), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("0.4.2", "cuda-core 0.4.2 is too old, expected 0.6 or newer"), ("0.10.0", ""), ("2.0", "")]
+)
+def test_versions_of_cuda_core(version: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda._missing.cache_clear()
+    monkeypatch.setattr(cuda, "_is_there", lambda package: True)
+    monkeypatch.setattr(metadata, "version", lambda package: version)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for module, name in ((cuda, "_import_core"), (store, "driver"), (store, "compiler")):
+        monkeypatch.setattr(module, name, lambda: None)
+    try:
+        assert cuda._missing().partition(":")[0] == said
+    finally:
+        cuda._missing.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "what"),
+    [(cuda, "_import_core", "cuda-core"), (store, "driver", "the driver"), (store, "compiler", "NVRTC")],
+)
+@pytest.mark.parametrize("error", [ImportError("cydriver does not export cuX\nmore"), OSError("no"), KeyError("cuX")])
+def test_what_cannot_be_loaded(
+    where: Any, name: str, what: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions that do not fit each other: auto goes on with stepwise."""
+
+    def fails() -> None:
+        raise error
+
+    cuda._missing.cache_clear()
+    monkeypatch.setattr(cuda, "_is_there", lambda package: True)
+    monkeypatch.setattr(metadata, "version", lambda package: "1.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for module, other in ((cuda, "_import_core"), (store, "driver"), (store, "compiler")):
+        monkeypatch.setattr(module, other, lambda: None)
+    monkeypatch.setattr(where, name, fails)
+    select._say.cache_clear()
+    try:
+        reason = cuda.unavailable(GRU(hidden_size=12, num_layers=1), torch.float32)
+        cell, device = GRU(hidden_size=12, num_layers=1), torch.device("cuda")
+        assert select.choose("auto", cell, device, torch.float32) is stepwise
+    finally:
+        cuda._missing.cache_clear()
+    assert reason.startswith(f"{what} cannot be loaded ({str(error).splitlines()[0]})")
+
+
+def test_whatever_an_engine_raises_auto_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning; an engine that was asked for is refused in one line."""
+
+    class DriverError(Exception):
+        pass
+
+    def fails(cell: Any, dtype: torch.dtype) -> str:
+        raise DriverError("CUDA_ERROR_UNKNOWN\nand more")
+
+    monkeypatch.setattr(cuda, "unavailable", fails)
+    cell, device = GRU(hidden_size=12, num_layers=1), torch.device("cuda")
+    select._say.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert select.choose("auto", cell, device, torch.float32) is stepwise
+    assert [record.getMessage().count("DriverError: CUDA_ERROR_UNKNOWN") for record in caplog.records] == [1]
+    with pytest.raises(ValueError, match="engine=cuda: it cannot be loaded: DriverError: CUDA_ERROR_UNKNOWN; use"):
+        select.choose("cuda", cell, device, torch.float32)
 
 
 def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:

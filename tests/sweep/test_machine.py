@@ -48,3 +48,32 @@ def test_a_hidden_gpu_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_uses_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(machine, "has_gpu", lambda: there)
     assert [machine.uses_gpu(runs) for runs in (CPU, AUTO, GPU, [*CPU, *AUTO])] == [False, there, there, there]
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, ["0", "1", "2"]),
+        ("1", ["1"]),
+        ("2,0", ["2", "0"]),
+        ("GPU-1a, MIG-2b", ["GPU-1a", "MIG-2b"]),
+        ("0,-1,1", ["0"]),
+        ("1,1", ["1"]),
+        ("", []),
+        ("-1", []),
+        ("-1,0", []),
+    ],
+)
+def test_gpus_are_those_that_are_visible(
+    visible: str | None, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA understands the variable: what stands behind an entry that is none is not seen."""
+    monkeypatch.setattr(machine, "_torch_has_gpu", lambda: True)
+    monkeypatch.setattr(machine, "_FOLDER", tmp_path)
+    for index in range(3):
+        (tmp_path / f"nvidia{index}").touch()
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == found

@@ -235,6 +235,22 @@ def test_spawned_workers_do_the_same(log: Path, monkeypatch: pytest.MonkeyPatch)
     assert [packed for _, packed, _ in trained(log)] == [3, 3, 3, 1, 1, 1]  # one worker, one pack
 
 
+def test_every_gpu_has_a_worker_that_sees_no_other(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that fails there, or ends its worker, leaves the next one a fresh process on the same GPU."""
+    monkeypatch.setattr(machine, "has_gpu", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,3")
+    configs = [config(seed, log) for seed in (0, 1, 2, 3, RAISES, EXITS)]
+    report = sweep(configs, FakeStore(), "train_on_gpu", workers=None, pack_size=1)
+    assert (report.done, report.failed) == (4, 2)
+    seen = log.with_suffix(".gpus").read_text().split()
+    assert set(seen) == {"GPU-a", "3"}
+    assert len({pid for seed, _, pid in trained(log) if seed >= RAISES}) == 2
+    after_failure = trained(log).index(next(row for row in trained(log) if row[0] == RAISES)) + 1
+    spoilt = next(pid for seed, _, pid in trained(log) if seed == RAISES)
+    assert spoilt not in [pid for _, _, pid in trained(log)[after_failure:]]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-a,3"
+
+
 # What a whole process does: it ends, leaves nothing behind, and never imports torch.
 
 SCRIPT = """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +77,13 @@ def fails(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
     raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
 
+def fails_in_the_driver(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
+    class CUDAError(Exception):
+        """As cuda-core's, no RuntimeError."""
+
+    raise CUDAError
+
+
 def wrong(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
     def replay() -> None:
         loss.copy_(step(*batch))
@@ -94,7 +103,13 @@ def stale(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
 
 
 @pytest.mark.parametrize(
-    ("capture", "reason"), [(fails, "cannot be captured: operation"), (wrong, "other bits"), (stale, "other bits")]
+    ("capture", "reason"),
+    [
+        (fails, "cannot be captured: operation"),
+        (fails_in_the_driver, "cannot be captured: CUDAError"),
+        (wrong, "other bits"),
+        (stale, "other bits"),
+    ],
 )
 def test_a_graph_that_is_not_trusted(capture: object, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     given, training = batches(10), Training()
@@ -107,6 +122,52 @@ def test_a_graph_that_is_not_trusted(capture: object, reason: str, caplog: pytes
     assert len(caplog.records) == 1
     assert reason in caplog.text
     assert "\n" not in caplog.records[0].getMessage()
+
+
+class FakeCuda:
+    """What torch.cuda has for a capture, with a current stream; its graph, as torch's, loses the stream in an error."""
+
+    def __init__(self, breaks: str) -> None:
+        self.breaks, self.current = breaks, "default"
+
+    @contextmanager
+    def stream(self, stream: str) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, graph: object, stream: str) -> Iterator[None]:
+        self.current = stream
+        if self.breaks == "begin":
+            raise RuntimeError("capture_begin")
+        yield
+        if self.breaks == "end":
+            raise RuntimeError("capture_end")
+        self.current = "default"
+
+
+@pytest.mark.parametrize("breaks", ["", "begin", "step", "end"])
+def test_the_capture_stream_is_left(breaks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, used = FakeCuda(breaks), []
+
+    def step(x: Tensor) -> Tensor:
+        used.append(cuda.current)
+        if breaks == "step":
+            raise RuntimeError("step")
+        return x.sum()
+
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "capture")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+    with pytest.raises(RuntimeError) if breaks else nullcontext():
+        graph._capture(step, [torch.ones(3)], torch.zeros(()))
+    assert cuda.current == "default"
+    assert used == ([] if breaks == "begin" else ["capture"])
 
 
 def test_nothing_is_captured_before_the_warm_up() -> None:

@@ -16,6 +16,7 @@ from goldfish.errors import ConfigError
 from goldfish.tracking import provenance
 
 DEVICES = ("cpu", "cuda")
+FOLDERS = {"cpu": "cpu", "cuda": "gpu"}  # of their results
 PAGE = "performance_table.md"
 _HEAD = """\
 # Measured performance
@@ -37,7 +38,7 @@ def clone() -> Path:
 
 def folder(device: str, update: bool) -> Path:
     """Where CSV and plots go: benchmarks/results/<device> with --update-results, else outputs/benchmarks/<device>."""
-    return (clone() / "benchmarks" / "results" if update else Path("outputs") / "benchmarks") / device
+    return (clone() / "benchmarks" / "results" if update else Path("outputs") / "benchmarks") / FOLDERS[device]
 
 
 def about(device: str, threads: int, quick: bool) -> dict[str, str]:
@@ -68,7 +69,7 @@ def render(results: Path, docs: Path, order: Sequence[tuple[str, str]]) -> list[
         found = [
             (title, *rows_of.read(file))
             for name, title in order
-            if (file := results / device / f"{name}.csv").is_file()
+            if (file := results / FOLDERS[device] / f"{name}.csv").is_file()
         ]
         if not found:
             continue

@@ -51,13 +51,23 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     if kind != device.type:
         raise ConfigError(f"engine={engine}: the tensors are on {device.type}; use engine=auto")
     module = _compiled(kind)
-    reason = module.unavailable(cell, dtype)
+    reason = _reason(module, cell, dtype)
     if not reason:
         return module
     if engine != "auto":
         raise ConfigError(f"engine={engine}: {reason}; use engine=auto")
     _say(f"engine=auto takes stepwise instead of {kind}, which is faster: {reason}")
     return stepwise
+
+
+def _reason(module: ModuleType, cell: Cell, dtype: torch.dtype) -> str:
+    """Why an engine cannot run a cell here; "" where it can."""
+    try:
+        found: str = module.unavailable(cell, dtype)
+    except Exception as error:  # whatever a library of another version, a compiler or a driver raises
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return f"it cannot be loaded: {type(error).__name__}{': ' if message else ''}{message}"
+    return found
 
 
 def _compiled(kind: str) -> ModuleType:

@@ -12,6 +12,8 @@ from pathlib import Path
 from goldfish.config import Config
 from goldfish.errors import ConfigError
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_FOLDER = Path("/dev")
 _DEVICES = ("nvidia[0-9]*", "nvmap", "dxg", "kfd")  # NVIDIA; on Jetson; under Windows' Linux; AMD
 
 
@@ -54,9 +56,24 @@ def uses_gpu(configs: Iterable[Config]) -> bool:
 
 def has_gpu() -> bool:
     """True when there is a GPU, it is not hidden, and torch is a build that can use it."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
-    present = any(any(Path("/dev").glob(pattern)) for pattern in _DEVICES)
+    hidden = os.environ.get(_VISIBLE, "0").split(",")[0].strip() in ("", "-1")
+    present = any(any(_FOLDER.glob(pattern)) for pattern in _DEVICES)
     return present and not hidden and _torch_has_gpu()
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: those named there, else all; none: []."""
+    if not has_gpu():
+        return []
+    named = os.environ.get(_VISIBLE)
+    if named is None:
+        return [str(index) for index in range(sum(1 for _ in _FOLDER.glob(_DEVICES[0])))] or ["0"]
+    found = []
+    for name in (part.strip() for part in named.split(",")):
+        if name in ("", "-1") or name in found:  # CUDA, too, takes those before it alone
+            break
+        found.append(name)
+    return found
 
 
 def _torch_has_gpu() -> bool:

@@ -41,7 +41,7 @@ def run_sweep(
         configs: the runs' configurations; everything is checked before anything starts.
         store: where outcomes go; it is created when it is not there.
         rerun: "stale" also repeats finished runs whose source has changed since, "all" repeats every run.
-        workers: processes side by side, one torch thread each; all cores by default, one where a GPU is used.
+        workers: processes side by side, one torch thread each; by default all cores, or one for each GPU.
         pack_size: the largest number of runs trained together; "auto" takes goldfish.sweep.packs.replicas.
         checkpoint_minutes: a pack writes a checkpoint each time it has trained so long; None for none.
         checkpoint_steps: it also writes one after each multiple of so many steps.
@@ -86,11 +86,12 @@ class _Training:
         """Train. Raises what ended it early, after what is trained has been recorded."""
         configs = [self.todo.configs[run] for run in self.todo.left]
         gpu = machine.uses_gpu(configs)
+        devices = machine.gpus() if gpu else []
         context = workers.prepare(trainer, gpu=gpu)
-        count = count or (1 if gpu else machine.cores())
+        count = count or len(devices) or machine.cores()
         self.recorder.start()
         try:
-            with self.progress, Pool(count, trainer=trainer, context=context) as pool:
+            with self.progress, Pool(count, trainer=trainer, context=context, devices=devices) as pool:
                 self.signals.at_once = pool.kill
                 for event in self._events(pool, pack_size, count, gpu):
                     self.recorder.check()

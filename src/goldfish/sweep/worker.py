@@ -72,7 +72,7 @@ def main(connection: Connection, trainer: str) -> None:
 
     Sends ["ready"] or ["broken", reason] once; then for each pack ["advance", k] as training goes on, k = training
     steps × runs newly done, and at last a frame for each outcome, or ["failed", reason], or, after SIGTERM,
-    ["interrupted", step].
+    ["interrupted", step]. ["failed", reason, "ending"] is its last message.
     """
     told = _Told()
     os.environ.update(ENVIRONMENT)
@@ -89,7 +89,8 @@ def main(connection: Connection, trainer: str) -> None:
     gc.freeze()  # a full collection over Lightning's objects takes 0.3 s
     _send(connection, "ready")
     while (pack := _receive(connection)) is not None:
-        _answer(connection, train, *pack, told)
+        if not _answer(connection, train, *pack, told):
+            return
 
 
 def request(configs: Sequence[Config], checkpointing: Checkpointing | None) -> bytes:
@@ -132,8 +133,11 @@ def _load(trainer: str) -> Train:
 
 def _answer(
     connection: Connection, train: Train, configs: Sequence[Config], checkpointing: Checkpointing | None, told: _Told
-) -> None:
-    """Train one pack. SystemExit is a failure like any other: Lightning turns some exceptions into it."""
+) -> bool:
+    """Train one pack; False where this process is of no more use.
+
+    SystemExit is a failure like any other: Lightning turns some exceptions into it.
+    """
     from goldfish.training import portable
 
     try:
@@ -144,10 +148,19 @@ def _answer(
     except Interrupted as error:
         _send(connection, "interrupted", error.step)
     except (Exception, SystemExit) as error:
-        _send(connection, "failed", describe(error))
+        ending = _has_used_gpu()
+        _send(connection, "failed", describe(error), *(["ending"] if ending else []))
+        return not ending
     else:
         for frame in frames:
             _send_bytes(connection, frame)
+    return True
+
+
+def _has_used_gpu() -> bool:
+    """Whether a failure may have ruined this process's context of the GPU: then another process goes on."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def _reporter(connection: Connection) -> Callable[[int], None]:

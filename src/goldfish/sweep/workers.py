@@ -16,7 +16,7 @@ import sys
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -110,10 +110,13 @@ def prepare(trainer: str, *, gpu: bool = False) -> Any:
 
 
 class Pool:
-    """Up to `count` workers that train packs; a context manager, which leaves none behind."""
+    """Up to `count` workers that train packs; a context manager, which leaves none behind.
 
-    def __init__(self, count: int, *, trainer: str, context: Any) -> None:
-        self.count, self.trainer, self.context = count, trainer, context
+    A worker sees one of the `devices` alone, names as CUDA_VISIBLE_DEVICES takes them: the one that fewest others see.
+    """
+
+    def __init__(self, count: int, *, trainer: str, context: Any, devices: Sequence[str] = ()) -> None:
+        self.count, self.trainer, self.context, self.devices = count, trainer, context, devices
         self.workers: list[_Worker] = []
         self._configs: Sequence[Config] = ()
         self._queue: deque[tuple[int, ...]] = deque()
@@ -164,7 +167,12 @@ class Pool:
         busy = len(self._busy)
         while len(self.workers) < min(self.count, busy + len(self._queue)):
             with signals.raised(not busy):  # the first worker waits for its server's imports
-                self.workers.append(_Worker(self.context, self.trainer))
+                self.workers.append(_Worker(self.context, self.trainer, self._free_device()))
+
+    def _free_device(self) -> str | None:
+        """The device that the fewest workers have, the first of equals; None where there is none to choose."""
+        taken = [item.device for item in self.workers]
+        return min(self.devices, key=taken.count, default=None)
 
     def _distribute(self, orders: Orders) -> None:
         for item in self.workers:
@@ -216,6 +224,7 @@ class Pool:
             elif kind == "interrupted":
                 yield from self._interrupted(item, content[0])
             else:
+                item.dead = item.dead or len(content) > 1
                 yield from self._failed(item, content[0])
         if item.dead:
             self.workers.remove(item)
@@ -263,11 +272,13 @@ class Pool:
 class _Worker:
     """One process, the pipe to it, and the runs it is training."""
 
-    def __init__(self, context: Any, trainer: str) -> None:
+    def __init__(self, context: Any, trainer: str, device: str | None = None) -> None:
+        self.device = device
         self.connection, child = context.Pipe()
         self.process = context.Process(target=worker.main, args=(child, trainer), name="goldfish-worker", daemon=True)
         # The server's children inherit its blocked signals, and the first waits for its imports: Ctrl-C stays possible.
-        with _starting(block=context.get_start_method() == "spawn"):
+        own = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        with _starting(own, block=context.get_start_method() == "spawn"):
             self.process.start()
         child.close()
         self.ready = False
@@ -332,17 +343,18 @@ class _Worker:
 
 
 @contextmanager
-def _starting(*, block: bool = True) -> Iterator[None]:
-    """While a process starts: it inherits the environment of workers and, with `block`, blocked signals.
+def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> Iterator[None]:
+    """While a process starts: it inherits the environment of workers, its `own`, and, with `block`, blocked signals.
 
     A group's signals are the parent's business: they must not end the server, nor a worker before it listens. No
     `__main__` is known meanwhile, or the caller's script would run in each worker.
     """
-    before = {name: os.environ.get(name) for name in worker.ENVIRONMENT}
+    environment = {**worker.ENVIRONMENT, **(own or {})}
+    before = {name: os.environ.get(name) for name in environment}
     main = sys.modules["__main__"]
     multiprocessing.resource_tracker.ensure_running()  # it unblocks signals when it starts: not while we block them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS if block else set())
-    os.environ.update(worker.ENVIRONMENT)
+    os.environ.update(environment)
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield

@@ -76,8 +76,9 @@ class GraphedStep:
         try:
             replay = self._capture(self._step, self._batch, self._loss)
             found = self._replayed(replay, batch)
-        except RuntimeError as error:
-            reason = f"the step cannot be captured: {str(error).splitlines()[0]}"
+        except Exception as error:  # torch's are RuntimeErrors, cuda-core's are not
+            message = next(iter(str(error).splitlines()), "") or type(error).__name__
+            reason = f"the step cannot be captured: {message}"
         else:
             pairs = zip([*self._state(), found], [*after, loss], strict=True)
             if all(_same(a, b) for a, b in pairs):
@@ -104,9 +105,10 @@ def of_batches(
 
 
 def _capture(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
-    graph = torch.cuda.CUDAGraph()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
+    # torch's own context stays on the capture's stream where the capture fails at its end: the outer one leaves it
+    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
         loss.copy_(step(*batch).detach())
     return graph.replay
 

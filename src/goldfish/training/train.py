@@ -170,6 +170,7 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
         # our loaders yield batches that are on the device already; workers would only copy them
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*will run with no optimizer.*")  # the module steps its own
+        warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # trainer=cpu asks for that
         warnings.filterwarnings("ignore", ".*dataloader_iter.*")  # it may change, says Lightning
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
         _validate(active, callbacks)

@@ -6,8 +6,10 @@ Compiled at run time through cuda-core; nothing of CUDA is imported before it is
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from goldfish.engines.scaled import Recorder
 
 OLDEST = (7, 0)  # compute capability
+OLDEST_CORE = (0, 6)  # of cuda-core: before it, a kernel has no handle to allow shared memory by
+_EXTRA = "pip install 'goldfish-rnn[cuda]'"
 
 
 def unavailable(cell: Cell, dtype: torch.dtype) -> str:
     """Why this engine cannot run a cell in a dtype on the current CUDA device, in one line; "" where it can.
 
-    The first call for a cell, hidden size and dtype on a machine compares the kernels with `eager`, in a second or two;
-    the verdict is remembered in the user's cache directory.
+    The first call for a cell, hidden size and dtype on a machine compares the kernels with `eager` in a process of its
+    own, which takes some seconds; the verdict is remembered in the user's cache directory.
     """
     from goldfish.engines.cuda import plan
 
@@ -44,18 +48,34 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str:
 
 @cache
 def _missing() -> str:
-    for package in ("cuda.core", "cuda.bindings"):
-        if not _is_there(package):
-            return "cuda-core is not installed: pip install 'goldfish-rnn[cuda]'"
+    if not all(map(_is_there, ("cuda.core", "cuda.bindings"))):
+        return f"cuda-core is not installed: {_EXTRA}"
+    if _version("cuda-core") < OLDEST_CORE:
+        oldest = ".".join(map(str, OLDEST_CORE))
+        return f"cuda-core {metadata.version('cuda-core')} is too old, expected {oldest} or newer: {_EXTRA}"
     if not torch.cuda.is_available():
         return "there is no CUDA device"
     from goldfish.engines.cuda import store
 
-    try:
-        store.compiler()
-    except (ImportError, OSError, RuntimeError) as error:
-        return f"NVRTC cannot be loaded ({str(error).splitlines()[0]}): pip install 'goldfish-rnn[cuda]'"
+    for what, load in (("cuda-core", _import_core), ("the driver", store.driver), ("NVRTC", store.compiler)):
+        try:
+            load()
+        except Exception as error:  # whatever versions that do not fit each other raise
+            return f"{what} cannot be loaded ({_first_line(error)}): {_EXTRA}"
     return ""
+
+
+def _import_core() -> None:
+    from cuda.core import Device, LaunchConfig, ObjectCode, Program, ProgramOptions, launch  # noqa: F401
+
+
+def _version(package: str) -> tuple[int, ...]:
+    """Such as (0, 6): the first two numbers."""
+    return tuple(map(int, re.findall(r"\d+", metadata.version(package))[:2]))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _is_there(package: str) -> bool:
@@ -88,11 +108,12 @@ def verdicts() -> list[Verdict]:
         return []
     from goldfish.engines.cuda import verdict
 
-    for dtype in (torch.float32, torch.float64):
-        for H in (32, 128):
-            for name in ("rnn", "lstm", "gru"):
-                unavailable(registry.load("cell", name)(hidden_size=H, num_layers=1), dtype)
-    return verdict.remembered(torch.device("cuda", torch.cuda.current_device()))
+    device = torch.device("cuda", torch.cuda.current_device())
+    cells = [
+        registry.load("cell", name)(hidden_size=H, num_layers=1) for H in (32, 128) for name in ("rnn", "lstm", "gru")
+    ]
+    verdict.of_all([verdict.asked(cell, dtype) for dtype in (torch.float32, torch.float64) for cell in cells], device)
+    return verdict.remembered(device)
 
 
 def run(

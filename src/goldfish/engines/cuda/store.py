@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from functools import cache
 from pathlib import Path
+
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 def folder() -> Path:
@@ -28,6 +31,18 @@ def compiler() -> str:
     if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise RuntimeError(f"NVRTC does not tell its version: {error}")
     return f"{major}.{minor}"
+
+
+def driver() -> str:
+    """Such as "580.95.05, CUDA 13.0", asked in a way that every cuda-core and cuda-bindings has."""
+    from cuda.bindings import driver as api
+
+    error, version = api.cuDriverGetVersion()
+    if error != api.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"the driver does not tell its version: {error}")
+    told = _KERNEL_MODULE.read_text(encoding="utf-8", errors="replace") if _KERNEL_MODULE.is_file() else ""
+    module = re.search(r"\b\d+\.\d+(\.\d+)?\b", told)
+    return ", ".join(filter(None, [module and module[0], f"CUDA {version // 1000}.{version % 1000 // 10}"]))
 
 
 def read(name: str) -> bytes | None:

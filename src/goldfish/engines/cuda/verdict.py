@@ -1,28 +1,68 @@
 """Whether the kernels are right on this machine: they are compared with `eager` once, and the verdict is remembered.
 
 A kernel that was right on another GPU, or under another driver or compiler, is not trusted here before it was checked.
+The comparison runs in a process of its own, for a kernel that reads where it must not ruins its process's CUDA context.
+What breaks it off, such as want of memory, says nothing of the kernels, and is not remembered.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import goldfish
+from goldfish import registry
 from goldfish.cells.base import HandDerivedCell
 from goldfish.engines import eager
-from goldfish.engines.cuda import function, plan, source, store
+from goldfish.engines.cuda import function, launch, plan, source, store
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
 
 R, T, B, D, LAYERS = 2, 48, 5, 3, 2  # of the problem that the kernels are compared on
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}  # of outputs and gradients, relative to their norm
 NORMS = {torch.float32: 1e-4, torch.float64: 1e-10}  # of each adjoint's norm, relative
+PATIENCE = 120.0  # seconds that one comparison may take: torch is loaded, kernels are compiled
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which kernels are to be checked: the cell's name, its nonlinearity, H, and "float32" or "float64"."""
+
+    cell: str
+    nonlinearity: str
+    hidden_size: int
+    dtype: str
+
+    @property
+    def label(self) -> str:
+        """The cell, with its nonlinearity where that is not tanh."""
+        return self.cell if self.nonlinearity == "tanh" else f"{self.cell}-{self.nonlinearity}"
+
+    def build(self) -> HandDerivedCell:
+        """The cell, with the layers of the problem."""
+        extra = {} if self.nonlinearity == "tanh" else {"nonlinearity": self.nonlinearity}
+        built: HandDerivedCell = registry.load("cell", self.cell)(
+            hidden_size=self.hidden_size, num_layers=LAYERS, **extra
+        )
+        return built
+
+
+def asked(cell: HandDerivedCell, dtype: torch.dtype) -> Asked:
+    """What is to be checked before a cell runs in a dtype."""
+    name = str(dtype).removeprefix("torch.")
+    return Asked(type(cell).__name__.lower(), cell.nonlinearity, cell.hidden_size, name)
 
 
 @dataclass(frozen=True)
@@ -55,24 +95,95 @@ class Verdict:
 
 
 def of(cell: HandDerivedCell, dtype: torch.dtype, device: torch.device) -> Verdict:
-    """The verdict on a cell's kernels on a device: remembered, else found now, in a second or two."""
-    return _of(type(cell), cell.nonlinearity, cell.hidden_size, dtype, device)
+    """The verdict on a cell's kernels on a device: remembered, else found now, in some seconds."""
+    return _of(asked(cell, dtype), device)
 
 
 @cache
-def _of(kind: type[HandDerivedCell], nonlinearity: str, H: int, dtype: torch.dtype, device: torch.device) -> Verdict:
-    here = machine(device)
-    name = f"verdict-{store.key(kind.__name__, nonlinearity, H, str(dtype), here)}.json"
-    remembered = _parsed(store.read(name))
-    if remembered is not None:
-        return remembered
-    extra: dict[str, Any] = {} if nonlinearity == "tanh" else {"nonlinearity": nonlinearity}
-    cell = kind(hidden_size=H, num_layers=LAYERS, **extra)
-    reason, worst, worst_norm = _compare(cell, dtype, device)
-    label = "-".join([kind.__name__.lower(), *extra.values()])
-    found = Verdict(label, H, str(dtype).removeprefix("torch."), reason, worst, worst_norm, here)
-    store.write(name, json.dumps(asdict(found), indent=1).encode())
+def _of(kernels: Asked, device: torch.device) -> Verdict:
+    (found,) = of_all([kernels], device)
     return found
+
+
+def of_all(kernels: Sequence[Asked], device: torch.device) -> list[Verdict]:
+    """The verdicts on several: those that are not remembered are found in one process, one after another."""
+    here = machine(device)
+    known = {one: _parsed(store.read(_name(one, here))) for one in kernels}
+    for one, found in _elsewhere([one for one, verdict in known.items() if verdict is None], device):
+        if isinstance(found, Verdict):
+            store.write(_name(one, here), json.dumps(asdict(found), indent=1).encode())
+        else:
+            reason = f"its kernels could not be checked on this machine: {found}"
+            found = Verdict(one.label, one.hidden_size, one.dtype, reason, torch.inf, torch.inf, here)
+        known[one] = found
+    return [verdict for one in kernels if (verdict := known[one]) is not None]
+
+
+def _name(kernels: Asked, here: dict[str, str]) -> str:
+    return f"verdict-{store.key(kernels, here)}.json"
+
+
+def _elsewhere(kernels: Sequence[Asked], device: torch.device) -> Iterator[tuple[Asked, Verdict | str]]:
+    """Compare in a process of its own: a verdict each, or why there is none. Whatever ends that process ends one."""
+    left = list(kernels)
+    while left:
+        lines, why = _answers(left, device)
+        for line in lines[: len(left)]:
+            told = json.loads(line)
+            yield left.pop(0), told if isinstance(told, str) else Verdict(**told)
+        if left and why:
+            yield left.pop(0), why
+
+
+def _answers(kernels: Sequence[Asked], device: torch.device) -> tuple[list[str], str]:
+    """What a process prints that compares, a line each; and what became of it where it did not come to the end."""
+    package = Path(goldfish.__file__).parents[1]
+    paths = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    given = json.dumps([asdict(one) for one in kernels])
+    try:
+        done = subprocess.run(
+            [*command(), str(device), given], env=os.environ | {"PYTHONPATH": paths}, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=PATIENCE * len(kernels),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        return _lines(error.stdout or b""), f"the comparison took longer than {PATIENCE:g} s"
+    except OSError as error:
+        return [], f"the comparison cannot be started: {error}"
+    lines = _lines(done.stdout)
+    if len(lines) == len(kernels):
+        return lines, ""
+    words = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1].strip()
+    code = done.returncode
+    ended = f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
+    return lines, f"the comparison ended with {ended}{': ' if words else ''}{words}"
+
+
+def _lines(printed: bytes) -> list[str]:
+    """Whole lines of JSON; the last may be cut short, and a library may print its own."""
+    return [line for line in printed.decode(errors="replace").splitlines() if line[:1] in '{"' and line[-1:] in '}"']
+
+
+def command() -> list[str]:
+    """What starts a process that compares; the device and what is asked follow."""
+    return [sys.executable, "-m", __name__]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """In the process of its own: print each verdict as a line of JSON, or, as a string, what broke it off."""
+    device = torch.device(arguments[0])
+    for kernels in json.loads(arguments[1]):
+        told: dict[str, Any] | str
+        try:
+            told = asdict(compare(Asked(**kernels), device))
+        except Exception as error:  # whatever a compiler, a driver or an allocator raises
+            told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        print(json.dumps(told), flush=True)
+
+
+def compare(kernels: Asked, device: torch.device) -> Verdict:
+    """Run the comparison here. Raises whatever a compiler, a driver or an allocator raises."""
+    reason, worst, worst_norm = _compare(kernels.build(), getattr(torch, kernels.dtype), device)
+    return Verdict(kernels.label, kernels.hidden_size, kernels.dtype, reason, worst, worst_norm, machine(device))
 
 
 def remembered(device: torch.device) -> list[Verdict]:
@@ -88,22 +199,12 @@ def machine(device: torch.device) -> dict[str, str]:
     """What a verdict holds for."""
     return {
         "GPU": torch.cuda.get_device_name(device),
-        "driver": _driver(),
+        "driver": store.driver(),
         "NVRTC": store.compiler(),
         "torch": str(torch.__version__),
         "cuda-core": metadata.version("cuda-core"),
         "source": source.fingerprint(),
     }
-
-
-def _driver() -> str:
-    from cuda.core import system
-
-    try:
-        version = system.get_kernel_mode_driver_version()
-    except RuntimeError:  # there is no NVML
-        version = system.get_user_mode_driver_version()
-    return ".".join(map(str, version))
 
 
 def _parsed(content: bytes | None) -> Verdict | None:
@@ -116,24 +217,28 @@ def _parsed(content: bytes | None) -> Verdict | None:
 def _compare(cell: HandDerivedCell, dtype: torch.dtype, device: torch.device) -> tuple[str, float, float]:
     """Why the kernels are not to be trusted, and the worst errors."""
     with torch.inference_mode(False), torch.enable_grad():
+        expected, norms = _Problem(cell, torch.device("cpu")).run(eager, torch.float64)
         problem = _Problem(cell, device)
-        expected, norms = problem.run(eager, torch.float64)
-        try:
-            found, found_norms = problem.run(function, dtype)
-            tiled, _ = problem.run(function, dtype, rows=max(plan.TILES))
-            alone, _ = problem.run(function, dtype, picks=slice(1, 2))
-        except Exception as error:  # whatever a compiler or a driver raises is a verdict
-            return f"its kernels fail on this machine: {str(error).strip().splitlines()[0]}", torch.inf, torch.inf
-    worst = max(_relative(found[name], expected[name]) for name in expected)
-    worst_norm = max(_relative_log2(found_norms[name], norms[name]) for name in norms)
-    if not worst <= TOLERANCE[dtype] or not worst_norm <= NORMS[dtype]:
-        errors = f"gradients by {worst:.1e}, norms by {worst_norm:.1e}"
-        return f"its kernels give wrong numbers on this machine: {errors}", worst, worst_norm
-    if not all(torch.equal(tiled[name], found[name]) for name in found):
-        return "its kernels' bits depend on the tile on this machine", worst, worst_norm
-    if not all(torch.equal(alone[name], found[name][1:]) for name in found):
-        return "its kernels' bits depend on the pack on this machine", worst, worst_norm
+        found, found_norms = problem.run(function, dtype)
+        worst = max(_relative(found[name], expected[name]) for name in expected)
+        worst_norm = max(_relative_log2(found_norms[name], norms[name]) for name in norms)
+        if not worst <= TOLERANCE[dtype] or not worst_norm <= NORMS[dtype]:
+            errors = f"gradients by {worst:.1e}, norms by {worst_norm:.1e}"
+            return f"its kernels give wrong numbers on this machine: {errors}", worst, worst_norm
+        for rows in plan.tiles(cell, dtype.itemsize, B, launch.multiprocessor(device)):
+            if not _same(problem.run(function, dtype, rows=rows), (found, found_norms), slice(None)):
+                return "its kernels' bits depend on the tile on this machine", worst, worst_norm
+        for pick in range(R):
+            picks = slice(pick, pick + 1)
+            if not _same(problem.run(function, dtype, picks=picks), (found, found_norms), picks):
+                return "its kernels' bits depend on the pack on this machine", worst, worst_norm
     return "", worst, worst_norm
+
+
+def _same(some: Sequence[dict[str, Tensor]], every: Sequence[dict[str, Tensor]], picks: slice) -> bool:
+    """Whether tensors and norms are the bits of some of all replicas."""
+    pairs = zip(some, every, strict=True)
+    return all(torch.equal(value, whole[name][picks]) for part, whole in pairs for name, value in part.items())
 
 
 class _Problem:
@@ -177,10 +282,15 @@ class _Problem:
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:
-    expected = expected.double()
-    return float((found.double() - expected).norm() / expected.norm())
+    found, expected = found.double().cpu(), expected.double()
+    return float((found - expected).norm() / expected.norm())
 
 
 def _relative_log2(found: Tensor, expected: Tensor) -> float:
-    """The worst relative error of norms that are given as log2; NaN where one is missing."""
-    return float((torch.exp2(found - expected) - 1).abs().max())
+    """The worst relative error of norms that are given as log2; NaN where one is missing. Zero norms may be equal."""
+    found = found.cpu()
+    return float((torch.exp2(found - expected) - 1).abs().masked_fill(found == expected, 0.0).max())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
