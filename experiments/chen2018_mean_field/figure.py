@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from goldfish.check import figure as beside
-from goldfish.figures import style
+from goldfish.figures import grid, style
 from goldfish.figures.palette import CELLS, GREY, OTHERS
 from goldfish.figures.statistics import mean_interval
 from goldfish.probes.mean_field import mean_field
@@ -51,9 +51,9 @@ def slopes(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     )
     figure, axes = style.panels(1, 2, height=1.9, left=0.55, gap=(1.75, 0.2), note=note)
     ax = axes[0, 0]
-    grid = np.linspace(max(0.3, own["sigma_w"].min() - 0.1), own["sigma_w"].max() + 0.1, 60)
+    theory = np.linspace(max(0.3, own["sigma_w"].min() - 0.1), own["sigma_w"].max() + 0.1, 60)
     for colour, (R, rows) in zip((*CELLS.values(), *OTHERS), own.groupby("R"), strict=False):
-        ax.plot(grid, [mean_field(float(sigma), float(R)).slope for sigma in grid], color=colour, linewidth=0.8)
+        ax.plot(theory, [mean_field(float(sigma), float(R)).slope for sigma in theory], color=colour, linewidth=0.8)
         ax.plot(
             rows["sigma_w"],
             rows["slope"],
@@ -94,7 +94,8 @@ def _gates(ax: Axes, runs: pd.DataFrame) -> None:
 @style.paper()
 def trainable(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Solved fraction over σ_w and T, with T = 6 ξ."""
-    own = runs.loc[(runs["task"] == "recall") & (runs["init"] == "gaussian"), [*_KEYS]].copy()
+    own = runs.loc[(runs["task"] == "recall") & (runs["init"] == "gaussian"), [*_KEYS]]
+    own = own[~own["outcome"].isin(grid.HOLES)]
     sigmas, lengths = sorted(set(own["init.sigma_w"])), sorted(set(own["length"]))
     share = own.assign(solved=own["outcome"] == "solved").pivot_table(
         index="length", columns="init.sigma_w", values="solved"

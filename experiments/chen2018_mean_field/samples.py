@@ -39,15 +39,17 @@ def _slopes(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The longest T up to which every length was solved, and its log2 ratio to 6 ξ; outside where that is off the map.
 
-    Half the shortest length stands for none.
+    Half the shortest length stands for none. A σ_w and seed that lacks the run of some length says nothing.
     """
     found = []
     lengths = sorted(set(rows["length"]))
     for (sigma_w, R, seed), own in rows.groupby(["init.sigma_w", "R", "seed"]):
         solved = own.set_index("length")["outcome"] == "solved"
+        if sorted(solved.index) != lengths:
+            continue
         longest = lengths[0] / 2
         for length in lengths:
-            if not bool(solved.get(length, False)):
+            if not bool(solved[length]):
                 break
             longest = float(length)
         scale = MULTIPLE * mean_field(float(sigma_w), float(R)).depth

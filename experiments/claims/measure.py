@@ -68,11 +68,15 @@ def _table(name: str, scale: str) -> pd.DataFrame | None:
 
 
 def _mean(rows: pd.DataFrame, metric: str) -> Interval:
-    """Mean and interval over seeds. Raises LookupError without a value."""
-    values = grid.column(rows[~rows["outcome"].isin(grid.HOLES)], metric).dropna()
+    """Mean and interval over seeds; the runs of one seed at several lengths or datasets are averaged first.
+
+    A diverged run has the worst score there is. Raises LookupError without a value.
+    """
+    kept = rows[~rows["outcome"].isin(grid.HOLES)]
+    values = grid.score(kept, metric, levels=rows).dropna()
     if values.empty:
         raise LookupError(metric)
-    return mean_interval(values)
+    return mean_interval(values.groupby(kept["seed"]).mean())
 
 
 def _written(interval: Interval, digits: int = 2) -> str:

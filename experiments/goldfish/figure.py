@@ -100,4 +100,5 @@ def _written(arm: pd.DataFrame, column: str, reached: str | None) -> str:
     digits = 2 if column.startswith("rho") else 1
     half = f" ± {(interval.high - interval.low) / 2:.{digits}f}" if interval.known else ""
     bound = "≥ " if reached is not None and (grid.column(arm, reached) == 1.0).any() else ""
-    return f"{bound}{interval.estimate:.{digits}f}{half}"
+    some = "" if len(values) == len(arm) else f" (n={len(values)})"
+    return f"{bound}{interval.estimate:.{digits}f}{half}{some}"

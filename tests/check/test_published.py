@@ -98,6 +98,13 @@ def test_the_figure_shows_each_claim_that_was_run() -> None:
     assert [text.get_text() for text in nothing.texts] == ["None of the published settings was run at this scale."]
 
 
+def test_runs_that_were_not_solved_are_counted_beside_their_steps() -> None:
+    asked = claim(claim="one", rule="ratio", select="cell=lstm", versus="cell=rnn", metric="time_to_solve", value=1.5)
+    ax = draw([asked], RUNS, NONE).axes[0]
+    assert ax.texts[0].get_text().endswith("\n4 unsolved"), "of each cell one unsolved and one diverged"
+    assert "the budget where not" in ax.get_title()
+
+
 def test_axes_of_the_figure() -> None:
     """A panel for each metric and unit; far apart is logarithmic; nothing below zero where nothing was measured."""
     common = {"rule": "less", "select": "cell=lstm", "versus": "cell=rnn"}

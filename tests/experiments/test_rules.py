@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from goldfish.errors import ConfigError
 from goldfish.figures import accuracy_by_lag, compare
 from goldfish.figures.compare import Panel
-from goldfish.figures.load import figure_module, measure_module
+from goldfish.figures.load import figure_module, measure_module, samples_module
 from goldfish.sweep import experiment
 
 
@@ -149,15 +151,74 @@ def test_survival_by_hand() -> None:
 
 def test_networks_side_by_side() -> None:
     rows = pd.DataFrame(
-        {"cell": ["gru", "gru", "tfidf", "rnn"], "seed": [0, 1, 0, 0], "parameters": [10, 10, 4, 7],
+        {"task": "sentiment", "cell": ["gru", "gru", "tfidf", "rnn"], "seed": [0, 1, 0, 0],
+         "parameters": [10, 10, 4, 7], "recall/chance": [0.5, 0.5, 0.5, None],
          "outcome": ["solved", "unsolved", "unsolved", "diverged"], "test/accuracy": [0.9, 0.7, 0.5, 0.6]}
     )  # fmt: skip
     panel = Panel("here", rows, levels={0.5: "chance"})
     assert compare.networks([panel]) == ["tfidf", "rnn", "gru"]
     lines = compare.markdown([panel]).splitlines()
     assert lines[2] == "| TF-IDF | 4 | 0.500 (n=1) |"
-    assert lines[3] == "| RNN | 7 | 0.000 (n=1) |", "a diverged run counts, and as nothing"
+    assert lines[3] == "| RNN | 7 | 0.500 (n=1) |", "a diverged run counts, at chance"
     assert lines[4].startswith("| GRU | 10 | 0.800 ± 1.27")  # t(0.975, 1) · s / √2 = 12.706 · 0.1
     assert "1 diverged" in compare.note([panel])
     assert "Dashed: chance." in compare.note([panel])
     assert compare.draw([panel], "accuracy").axes
+
+
+def test_a_diverged_network_is_never_the_best_side_by_side() -> None:
+    rows = pd.DataFrame(
+        {"task": "characters", "cell": ["gru", "gru", "lstm", "lstm"], "seed": [0, 1, 0, 1], "parameters": 10,
+         "outcome": ["unsolved", "diverged", "unsolved", "unsolved"], "test/bits_per_character": [2.0, None, 3.0, 3.0],
+         "test/bleu": [20.0, None, 10.0, 10.0], "train/seconds": [8.0, 4.0, 9.0, 9.0]}
+    )  # fmt: skip
+    bits, bleu, seconds = (
+        Panel("here", rows, metric) for metric in ("test/bits_per_character", "test/bleu", "train/seconds")
+    )
+    assert compare.values(bits)["value"].tolist() == [2.0, math.inf, 3.0, 3.0]
+    assert compare.values(bleu)["value"].tolist() == [20.0, 0.0, 10.0, 10.0]
+    assert compare.values(seconds)["value"].tolist() == [8.0, 4.0, 9.0, 9.0]
+    assert "| GRU | 10 | ∞ (n=2, 1 diverged) |" in compare.markdown([bits])
+    means = [line for line in compare.draw([bits], "bits").axes[0].lines if line.get_marker() == "D"]
+    assert [list(line.get_xdata()) for line in means] == [[3.0]]  # type: ignore[arg-type]
+
+
+def test_two_runs_of_a_network_and_seed_are_no_two_seeds() -> None:
+    rows = pd.DataFrame(
+        {"task": "recall", "cell": "gru", "seed": 0, "length": [10, 20], "outcome": "solved", "test/accuracy": 1.0}
+    )
+    with pytest.raises(ConfigError, match="cell=gru, seed=0: two runs"):
+        compare.values(Panel("here", rows))
+
+
+def test_claims_take_the_seed_as_the_unit_and_a_diverged_run_at_chance(claims: ModuleType) -> None:
+    rows = pd.DataFrame(
+        {"task": "tagging", "seed": [0, 1, 2] * 2, "task.dataset": ["snips_slots"] * 3 + ["ud_english_ewt"] * 3,
+         "outcome": "unsolved", "test/accuracy": [0.9, 0.91, 0.92, 0.5, 0.51, 0.52], "recall/chance": 0.25}
+    )  # fmt: skip
+    found = claims._mean(rows, "test/accuracy")
+    assert (found.n, found.estimate) == (3, pytest.approx(0.71))
+    assert found.high - found.low == pytest.approx(2 * 4.302652729911275 * 0.01 / math.sqrt(3))  # t(.975, 2)
+    rows.loc[0, ["outcome", "test/accuracy"]] = ["diverged", None]
+    assert claims._mean(rows, "test/accuracy").estimate == pytest.approx(0.71 - (0.9 - 0.25) / 6)
+
+
+def test_a_diverged_network_is_at_chance_at_every_lag() -> None:
+    runs = pd.DataFrame(
+        {"fingerprint": ["a", "b"], "task": "sentiment", "cell": "gru", "init": "chrono", "seed": [0, 1],
+         "outcome": ["solved", "diverged"], "recall/chance": [0.5, None]}
+    )  # fmt: skip
+    curves = pd.DataFrame(
+        {"fingerprint": "a", "quantity": "recall/accuracy_by_lag", "phase": "after", "x": [1.0, 9.0], "value": 0.8}
+    )
+    found = accuracy_by_lag.by_lag(runs, curves)
+    assert found.groupby("x")["value"].mean().tolist() == pytest.approx([0.65, 0.65])
+    assert accuracy_by_lag.survival(found, 0.5)["lag"].tolist() == [9.0, 0.0]
+
+
+def test_a_length_that_is_lacking_is_not_taken_for_unsolved() -> None:
+    limits = samples_module(experiment.folder("chen2018_mean_field"))._limits
+    rows = pd.DataFrame(
+        {"init.sigma_w": 1.0, "R": 0.1, "seed": [0, 0, 0, 1, 1], "length": [8, 16, 32, 8, 32], "outcome": "solved"}
+    )
+    assert [(row["seed"], row["longest"]) for row in limits(rows) if "longest" in row] == [(0, 32.0)]

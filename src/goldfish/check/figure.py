@@ -24,7 +24,7 @@ COLOURS = {rules.REPRODUCED: "#009E73", rules.NOT: "#D55E00", rules.INCONCLUSIVE
 OURS, OTHERS = "#0072B2", "#56B4E9"
 LABELS = {
     "solved": "share of runs solved",
-    "time_to_solve": "training steps until solved",
+    "time_to_solve": "training steps until solved, the budget where not",
     "val/loss": "validation loss",
     "gradient/decay_rate_before": "gradient decay rate before training",
     "gradient/horizon_before": "gradient horizon before training",
@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
     interval: Interval
     values: Sequence[float]
-    lost: int = 0  # runs without a value: diverged, or never solved
+    lost: int = 0  # runs without a value of their own
 
 
 def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
@@ -107,7 +107,8 @@ def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.Da
                 values += found.values
                 lost += found.lost
         seen += _theirs(ax, claim, place)
-        told = (judged.verdict or "orientation") + (f"\n{lost} without a value" if lost else "")
+        what = "unsolved" if claim.metric == "time_to_solve" else "without a value"
+        told = (judged.verdict or "orientation") + (f"\n{lost} {what}" if lost else "")
         colour = COLOURS.get(judged.verdict, GREY)
         ax.annotate(
             told, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
@@ -169,7 +170,10 @@ def _drawn(claim: Claim, pairs: dict[str, str], runs: pd.DataFrame, samples: pd.
     if claim.metric == "solved":
         solved, n = published.count(rows)
         return Drawn(wilson_interval(solved, n), [])
-    column = published.times(rows).steps if claim.metric == "time_to_solve" else list(grid.column(rows, claim.metric))
+    if claim.metric == "time_to_solve":
+        times = published.times(rows)
+        return Drawn(mean_interval(times.steps), times.steps, len(rows) - published.count(rows)[0])
+    column = list(grid.column(rows, claim.metric))
     values = [value for value in column if math.isfinite(value)]
     return Drawn(mean_interval(values), values, len(column) - len(values)) if values else None
 

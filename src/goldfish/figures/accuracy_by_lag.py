@@ -20,7 +20,7 @@ QUANTITY = "recall/accuracy_by_lag"
 
 @style.paper()
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Draw the test accuracy by lag of the runs of one task and length. A diverged run is not drawn, but counted.
+    """Draw the test accuracy by lag of the runs of one task and length. A diverged run stands at chance.
 
     Raises ConfigError when the table has two runs of one place, or no such curve.
     """
@@ -30,7 +30,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     figure, axes = style.panels(
         1, len(cells), height=1.5, left=0.42, bottom=legend.height(runs), gap=(0.14, 0.4),
         note="Thin: every seed; thick: mean over seeds. Lags are binned; a bin stands at its largest lag. "
-        + covered.note("not drawn"),
+        + covered.note("at chance"),
     )  # fmt: skip
     (task,) = set(found["task"])
     level = grid.chance(runs, task)
@@ -50,6 +50,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
 def by_lag(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """The curves' points (x = lag, value = accuracy) with task, cell, init and seed beside them.
 
+    A diverged run answers nothing: it is at chance at every lag that its task's other runs were asked at.
     Raises ConfigError when there is none.
     """
     rows = runs[~runs["outcome"].isin((*grid.HOLES, "diverged"))]
@@ -57,7 +58,13 @@ def by_lag(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     found = kept.merge(rows[["fingerprint", "task", "cell", "init", "seed"]], on="fingerprint")
     if found.empty:
         raise ConfigError(f"quantity={QUANTITY}: the curves hold none")
-    return found
+    lost = runs[runs["outcome"] == "diverged"]
+    parts = [found]
+    for task, rows in lost.groupby("task"):
+        lags = found.loc[found["task"] == task, ["quantity", "phase", "x"]].drop_duplicates()
+        level = grid.chance(runs, str(task)) or 0.0
+        parts.append(rows[["fingerprint", "task", "cell", "init", "seed"]].merge(lags.assign(value=level), how="cross"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def survival(found: pd.DataFrame, chance: float) -> pd.DataFrame:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from goldfish.errors import ConfigError
 from goldfish.figures import grid, style
 from goldfish.figures.palette import CELLS, GREY
 from goldfish.figures.statistics import BOOTSTRAP_FROM, mean_interval
@@ -54,9 +56,16 @@ def networks(panels: Iterable[Panel]) -> list[str]:
 
 
 def values(panel: Panel) -> pd.DataFrame:
-    """Columns cell, seed, value: a diverged run at 0, failed and missing ones left out."""
+    """Columns cell, seed, value: a diverged run at the worst score there is, failed and missing ones left out.
+
+    Raises ConfigError where a network has two runs of one seed: they are no two seeds.
+    """
     rows = panel.runs[~panel.runs["outcome"].isin(grid.HOLES)]
-    value = grid.column(rows, panel.metric).where(rows["outcome"] != "diverged", 0.0)
+    twice = rows[rows.duplicated(["cell", "seed"])]
+    if len(twice):
+        cell, seed = twice[["cell", "seed"]].iloc[0]
+        raise ConfigError(f"{panel.title}: cell={cell}, seed={seed}: two runs; expected one of each network and seed")
+    value = grid.score(rows, panel.metric, levels=panel.runs)
     return rows[["cell", "seed"]].assign(value=value).dropna()
 
 
@@ -77,9 +86,10 @@ def draw(panels: Sequence[Panel], label: str, *, limits: tuple[float, float] | N
         for place, network in enumerate(order):
             own = found.loc[found["cell"] == network, "value"]
             colour = CELLS.get(network, _OTHER)
-            ax.plot(own, [place] * len(own), "o", markersize=2.2, markerfacecolor="none", markeredgecolor=colour,
+            seen = own[np.isfinite(own)]
+            ax.plot(seen, [place] * len(seen), "o", markersize=2.2, markerfacecolor="none", markeredgecolor=colour,
                     markeredgewidth=0.4, alpha=0.6, clip_on=False)  # fmt: skip
-            if len(own):
+            if 0 < len(own) == len(seen):  # with an infinite value there is no mean
                 interval = mean_interval(own)
                 if interval.known:
                     ax.plot([interval.low, interval.high], [place, place], color=colour, linewidth=0.8)
@@ -107,6 +117,8 @@ def note(panels: Sequence[Panel]) -> str:
     method = "t-interval" if seeds < BOOTSTRAP_FROM else "bootstrap interval"
     counted = [_counted(panel) for panel in panels]
     lacking = "; ".join(text for text in counted if text) or "None diverged, failed or missing"
+    if any((panel.runs["outcome"] == "diverged").any() for panel in panels):
+        lacking += ". A diverged run is at chance, at 0, or, where the lowest is best, infinite: then there is no mean"
     lines = dict.fromkeys(text for panel in panels for text in panel.levels.values())
     more = f" Dashed: {', '.join(lines)}." if lines else ""
     more += " Stars: published values." if any(panel.published for panel in panels) else ""
@@ -143,6 +155,9 @@ def _written(found: pd.DataFrame, network: str, digits: int) -> str:
     own = found.loc[found["cell"] == network, "value"]
     if own.empty:
         return "–"
+    infinite = int(np.isinf(own).sum())
+    if infinite:
+        return f"∞ (n={len(own)}, {infinite} diverged)"
     interval = mean_interval(own)
     half = f" ± {(interval.high - interval.low) / 2:.{digits}f}" if interval.known else ""
     return f"{interval.estimate:.{digits}f}{half} (n={len(own)})"

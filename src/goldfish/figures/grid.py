@@ -19,6 +19,8 @@ from goldfish.figures.palette import cell_order, init_order
 
 KEYS = ["task", "cell", "init", "length", "seed"]
 HOLES = ("failed", "missing")
+_SCORES = ("test/", "val/")
+_LOWEST = ("loss", "bits_per_character")  # of every other score the highest is best
 
 
 class Place(NamedTuple):
@@ -156,6 +158,28 @@ def scored(runs: pd.DataFrame, levels: pd.DataFrame | None = None) -> pd.DataFra
         if has_lag(levels, task):
             rows.loc[diverged, ["recall/horizon", "recall/horizon_reached_end"]] = 0.0
     return rows
+
+
+def lowest_is_best(metric: str) -> bool:
+    """True of a score such as a loss."""
+    return metric.rpartition("/")[2] in _LOWEST
+
+
+def score(rows: pd.DataFrame, metric: str, levels: pd.DataFrame | None = None) -> pd.Series:
+    """A metric as floats, in which no diverged run is best: it has the worst score there is.
+
+    An accuracy is at its task's chance then, another score of which the highest is best 0, a loss infinite. What is no
+    score, such as seconds, stands as it was measured. `levels` is as in `scored`.
+    """
+    values, diverged = column(rows, metric), rows["outcome"] == "diverged"
+    if not metric.startswith(_SCORES) or not diverged.any():
+        return values
+    if lowest_is_best(metric):
+        return values.mask(diverged, math.inf)
+    if not metric.endswith("/accuracy"):
+        return values.mask(diverged, 0.0)
+    levels = rows if levels is None else levels
+    return values.mask(diverged, rows["task"].map({task: chance(levels, task) or 0.0 for task in set(rows["task"])}))
 
 
 def chance(runs: pd.DataFrame, task: str) -> float | None:

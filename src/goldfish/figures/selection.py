@@ -12,7 +12,6 @@ import pandas as pd
 from goldfish.figures import grid
 
 SCORES = ["candidate", "metric", "score", "trials", "diverged", "failed", "chosen"]
-_LOWEST = ("val/loss",)  # of every other metric the highest is best
 
 
 def score(trials: pd.DataFrame, per: Sequence[str], candidates: Sequence[str], metric: str) -> pd.DataFrame:
@@ -26,7 +25,7 @@ def score(trials: pd.DataFrame, per: Sequence[str], candidates: Sequence[str], m
     """
     trials = trials.reset_index(drop=True)
     values = _values(trials, metric)
-    sign = -1.0 if metric in _LOWEST else 1.0
+    sign = -1.0 if grid.lowest_is_best(metric) else 1.0
     blocks = []
     for group, members in trials.groupby(list(per), sort=False, dropna=False):
         rows = [_score(members[members["candidate"] == candidate], values) for candidate in candidates]
@@ -48,7 +47,7 @@ def note(scores: pd.DataFrame) -> str:
     counts = scores.groupby("candidate", sort=False)["chosen"].sum()
     times = ", ".join(f"{candidate} ({count}×)" for candidate, count in counts.items())
     metric, trials = scores["metric"].iloc[0], sorted(set(scores["trials"]))
-    best = "lowest" if metric in _LOWEST else "highest"
+    best = "lowest" if grid.lowest_is_best(metric) else "highest"
     number = "–".join(str(count) for count in dict.fromkeys((trials[0], trials[-1])))
     return (
         f"Selected per {' × '.join(_per(scores))}: of {times} the one with the {best} mean {metric}"
@@ -67,11 +66,7 @@ def _per(scores: pd.DataFrame) -> list[str]:
 
 def _values(trials: pd.DataFrame, metric: str) -> pd.Series:
     """The metric of each trial: NaN where it failed, chance or infinity where it diverged."""
-    values = grid.column(trials, metric).mask(trials["outcome"].isin(grid.HOLES))
-    if metric in _LOWEST:
-        return values.where(trials["outcome"] != "diverged", math.inf)
-    levels = trials["task"].map({task: grid.chance(trials, task) or 0.0 for task in set(trials["task"])})
-    return values.where(trials["outcome"] != "diverged", levels)
+    return grid.score(trials, metric).mask(trials["outcome"].isin(grid.HOLES))
 
 
 def _score(trials: pd.DataFrame, values: pd.Series) -> dict[str, float]:
