@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from goldfish.check import figure as beside
 from goldfish.check import published
-from goldfish.figures import style
+from goldfish.figures import grid, style
 from goldfish.figures.palette import CELLS
 
 FOLDER = Path(__file__).parent
@@ -28,7 +28,8 @@ def table(runs: pd.DataFrame) -> str:
 @style.paper()
 def scores(runs: pd.DataFrame) -> Figure:
     """Test accuracy of every seed, by setting, and the published values."""
-    kept = runs[~runs["outcome"].isin(("failed", "missing"))]
+    kept = runs[~runs["outcome"].isin(grid.HOLES)]
+    kept = kept.assign(**{"test/accuracy": grid.score(kept, "test/accuracy", levels=runs)})
     groups = sorted(
         kept.groupby(["cell", "optimizer", "optimizer.lr", "init"]), key=lambda item: item[1]["test/accuracy"].mean()
     )

@@ -216,6 +216,17 @@ def test_a_diverged_network_is_at_chance_at_every_lag() -> None:
     assert accuracy_by_lag.survival(found, 0.5)["lag"].tolist() == [9.0, 0.0]
 
 
+def test_a_seed_that_lacks_a_setting_has_no_spread() -> None:
+    samples = samples_module(experiment.folder("lstm_on_smnist")).samples
+    rows = pd.DataFrame(
+        {"cell": "lstm", "optimizer": "adam", "optimizer.lr": [0.001, 0.01, 0.001, 0.01], "init": "chrono",
+         "seed": [0, 0, 1, 1], "outcome": ["solved", "diverged", "solved", "failed"], "recall/chance": 0.1,
+         "test/accuracy": [0.9, None, 0.9, None]}
+    )  # fmt: skip
+    found = samples(rows, lambda fingerprint: None)
+    assert found[found["kind"] == "settings"][["seed", "spread"]].values.tolist() == [[0, pytest.approx(0.8)]]
+
+
 def test_a_length_that_is_lacking_is_not_taken_for_unsolved() -> None:
     limits = samples_module(experiment.folder("chen2018_mean_field"))._limits
     rows = pd.DataFrame(
