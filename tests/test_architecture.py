@@ -19,7 +19,8 @@ LAYERS = [
     {"inits", "optimizers"},
     {"engines"},
     {"recurrent"},
-    {"text", "metrics"},
+    {"text", "metrics", "columns"},
+    {"tables"},
     {"tasks", "data"},
     {"models", "probes"},
     {"training"},
@@ -33,6 +34,7 @@ LAYERS = [
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "data"]
+LIGHT += ["tables", "columns"]
 HEAVY = {"torch", "numba", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
 
 

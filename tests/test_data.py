@@ -25,16 +25,17 @@ from goldfish.data import (
     digits_file,
     evaluation_table,
     grey_images,
-    load,
+    look,
     parquet_files,
 )
 from goldfish.errors import ConfigError
 
 ASK = """
 import json, sys
-from goldfish import data
+from goldfish import data, registry
 from goldfish.errors import ConfigError
 data.HUB_TIMEOUT = 0.5
+registry.signature("task", "mnist").constants["ROWS"] = {"train": 1, "test": 1}
 try:
     answer = data.content_hash({"name": "mnist", "length": 784, "order": "sequential", "data": None})
 except ConfigError as error:
@@ -63,6 +64,12 @@ def folder(tmp_path: Path) -> Path:
     write(tmp_path / "tiny" / "train.parquet", [1, 2, 3, 4])
     write(tmp_path / "tiny" / "test.parquet", [5, 6])
     return tmp_path / "tiny"
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny MNIST is one, too: thousands of images test nothing more."""
+    monkeypatch.setitem(registry.signature("task", "mnist").constants, "ROWS", {"train": 1, "test": 1})
 
 
 def mnist(folder: Path) -> str | None:
@@ -106,10 +113,11 @@ def test_hash_knows_the_splits_apart(folder: Path):
     assert mnist(folder) != before
 
 
-def test_images_come_through_datasets(folder: Path):
-    table = load("ylecun/mnist", str(folder), "train", ("image", "label"))
-    images = grey_images(table, "image")
-    assert table["label"][:] == [1, 2, 3, 4]
+def test_images_are_read_in_their_order(folder: Path):
+    found = look({"name": "mnist", "data": str(folder)})
+    assert found is not None
+    images = grey_images(found, "train", "image", 28)
+    assert found.read("train", "label")[0].to_pylist() == [1, 2, 3, 4]
     for row, label in enumerate([1, 2, 3, 4]):
         assert np.array_equal(images[row], np.random.RandomState(label).randint(0, 256, (28, 28)))
 
@@ -121,23 +129,25 @@ def test_a_folder_without_parquet_is_named_with_the_hub_id(tmp_path: Path, name:
         parquet_files("ylecun/mnist", str(tmp_path / name))
 
 
-def test_missing_split_and_column_are_named(folder: Path):
-    with pytest.raises(ConfigError, match="no column 'picture'; expected the columns of ylecun/mnist"):
-        load("ylecun/mnist", str(folder), "train", ("picture",))
-    with pytest.raises(ConfigError, match="no parquet file of the split 'validation'"):
-        load("ylecun/mnist", str(folder), "validation", ("image",))
-
-
-def test_images_of_another_size_are_refused(tmp_path: Path):
-    from goldfish.tasks.mnist import Mnist
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((14, 56), np.uint8)).save(buffer, "png")
-    for split in ("train", "test"):
-        table = pa.table({"image": [{"bytes": buffer.getvalue(), "path": None}], "label": [1]})
-        parquet.write_table(table, tmp_path / f"{split}.parquet")
-    with pytest.raises(ConfigError, match=r"images of \(14, 56\) pixels; expected 28×28"):
-        Mnist(data=str(tmp_path)).evaluation("test", 784, 1)
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.zeros((14, 56), np.uint8), "14×56 pixels, mode L; expected 28×28, grey"),
+        (np.zeros((28, 28, 3), np.uint8), "28×28 pixels, mode RGB; expected 28×28, grey"),
+        (np.zeros((28, 28), bool), "28×28 pixels, mode 1; expected 28×28, grey"),
+        (None, "cannot identify image file"),
+    ],
+)
+def test_other_images_are_refused_by_row(folder: Path, pixels: np.ndarray | None, said: str):
+    buffer = io.BytesIO(b"" if pixels is not None else b"no image")
+    if pixels is not None:
+        Image.fromarray(pixels).save(buffer, "png")
+    images = [{"bytes": png(3), "path": None}, {"bytes": buffer.getvalue(), "path": None}]
+    parquet.write_table(pa.table({"image": images, "label": [3, 1]}), folder / "test.parquet")
+    found = look({"name": "mnist", "data": str(folder)})
+    assert found is not None
+    with pytest.raises(ConfigError, match=rf"test\.parquet, row 1, column 'image': {said}"):
+        grey_images(found, "test", "image", 28)
 
 
 def ask(**environment: str) -> tuple[str, list[str]]:

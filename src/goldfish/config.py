@@ -91,7 +91,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"init={init}: does not suit cell={cell}, only {', '.join(suits)}; {nearest(init, fitting)}")
     folder = task.get("data")
     if folder is not None and not Path(folder).is_dir():
-        raise ConfigError(f"task.data={folder}: no such folder; expected one that datasets.load_dataset reads, or null")
+        what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
+        raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
     for argument, lengths in registry.signature("task", task["name"]).constants.get("LENGTHS", {}).items():
         only = lengths[task[argument]]
         if task["length"] != only:

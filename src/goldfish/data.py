@@ -11,23 +11,25 @@ import importlib.util
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldfish import registry
+from goldfish import registry, tables
 from goldfish.errors import ConfigError
+from goldfish.tables import Tables
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
+    import pyarrow as pa
     from torch import Tensor
 
     from goldfish.tasks.base import Task
 
 FOLDER = "GOLDFISH_DATA"  # names a folder with local copies, one folder for each dataset
 HUB_TIMEOUT = 2.0  # seconds to wait for the hub before saying that it cannot be reached
+_SHARD = re.compile(r"(\d{5})-of-(\d{5})")
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
 
@@ -35,20 +37,41 @@ def content_hash(task: Mapping[str, Any]) -> str | None:
     """Return 64 hex digits of the real data behind a task's configuration, None for synthetic data.
 
     The task's file says where its data are: `CONTENT = "sklearn-digits"`, or `HUB_ID = "<hub id>"` beside an argument
-    `data` for a local folder. The hash of hub data covers every column and split as stored (images as their encoded
-    bytes), not where the files lie or how they are cut. Raises ConfigError when the data cannot be reached.
+    `data` for a local folder. The hash of hub data is that of goldfish.tables. Raises ConfigError when the data cannot
+    be reached, or do not hold what the task's file says that it reads.
+    """
+    if registry.signature("task", task["name"]).constants.get("CONTENT") == "sklearn-digits":
+        return hashlib.sha256(digits_file().read_bytes()).hexdigest()
+    if str(task.get("dataset")) == "python_docs":
+        return hashlib.sha256(python_docs_file().read_bytes()).hexdigest()
+    found = look(task)
+    return found.content if found else None
+
+
+def look(task: Mapping[str, Any]) -> Tables | None:
+    """The tables behind a task's configuration as they are now, checked; None for a task without any.
+
+    The task's file says what it reads: `COLUMNS`, column → kind and its arguments, and `ROWS`, split → the fewest rows
+    that it may have; both for every dataset where it has several (`HUB_IDS`). `CHOOSE` is argument → dataset → the
+    column that the argument puts another one in place of. Raises ConfigError as goldfish.tables.look does.
     """
     constants = registry.signature("task", task["name"]).constants
-    if constants.get("CONTENT") == "sklearn-digits":
-        return hashlib.sha256(digits_file().read_bytes()).hexdigest()
+    wanted, rows = constants.get("COLUMNS", {}), constants.get("ROWS", {})
     if "HUB_ID" in constants:
-        return _hash_tables(parquet_files(constants["HUB_ID"], task.get("data")))
+        return tables.look(parquet_files(constants["HUB_ID"], task.get("data")), wanted, rows)
     dataset = str(task.get("dataset"))
-    if dataset == "python_docs":
-        return hashlib.sha256(python_docs_file().read_bytes()).hexdigest()
-    if dataset in constants.get("HUB_IDS", {}):
-        return _hash_tables(parquet_files(constants["HUB_IDS"][dataset], task.get("data"), dataset))
-    return None
+    if dataset not in constants.get("HUB_IDS", {}):
+        return None
+    files = parquet_files(constants["HUB_IDS"][dataset], task.get("data"), dataset)
+    chosen = {own[dataset]: task.get(key) or own[dataset] for key, own in constants.get("CHOOSE", {}).items()}
+    kinds = {chosen.get(name, name): kind for name, kind in wanted.get(dataset, {}).items()}
+    return tables.look(files, kinds, rows.get(dataset, {}))
+
+
+def origin(task: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a task's configuration says which data it reads: equal ones read the same, as long as nothing changes."""
+    chosen = registry.signature("task", task["name"]).constants.get("CHOOSE", {})
+    return tuple(task.get(key) for key in ("name", "dataset", "data", *chosen))
 
 
 def python_docs_file() -> Path:
@@ -74,34 +97,73 @@ def digits_file() -> Path:
 def parquet_files(hub_id: str | None, folder: str | None = None, dataset: str = "") -> dict[str, list[Path]]:
     """Split → parquet files, of a local folder, or of the hub's dataset (downloaded once, then taken from its cache).
 
-    A file belongs to the split that its path names: train.parquet, test-00000-of-00001.parquet, … Without a folder,
-    one named after the dataset in the folder GOLDFISH_DATA comes before the hub. `hub_id` is the hub's, "@<revision>"
-    and ":<subfolder>" where its files are not those of the main branch's root; None where the hub has no such dataset.
-    Raises ConfigError, naming hub id and folder, when there are none.
+    A file belongs to the split that its path names: train.parquet, test-00000-of-00001.parquet, … Hidden files and
+    folders are no data. Without a folder, one named after the dataset in the folder GOLDFISH_DATA comes before the hub.
+    `hub_id` is the hub's, "@<revision>" and ":<subfolder>" where its files are not those of the main branch's root;
+    None where the hub has no such dataset. Raises ConfigError, naming hub id and folder, when there are none, when a
+    part is missing, or when two names are given to one split.
     """
     if folder is None:
         local = Path(os.environ.get(FOLDER, ""), dataset or (hub_id or "").rpartition("/")[2])
-        if os.environ.get(FOLDER) and local.is_dir():
-            return _by_split(local)
-        if hub_id is None:
-            raise ConfigError(f"task.data=null: the hub has no {dataset}; expected a folder with its parquet files")
-        return _by_split(_hub_folder(hub_id))
-    found = _by_split(Path(folder)) if Path(folder).is_dir() else {}
+        if not (os.environ.get(FOLDER) and local.is_dir()):
+            if hub_id is None:
+                raise ConfigError(f"task.data=null: the hub has no {dataset}; expected a folder with its parquet files")
+            return _by_split(_hub_folder(hub_id))
+    else:
+        local = Path(folder)
+    if local.is_file():
+        raise ConfigError(f"task.data={local}: this is a file; expected the folder that it lies in")
+    found = _by_split(local) if local.is_dir() else {}
     if not found:
-        raise ConfigError(
-            f"task.data={folder}: no parquet files there; expected those of {hub_id}, or null for the hub's"
-        )
+        others = sorted(path.name for path in _visible(local))[:3] if local.is_dir() else []
+        there = f" (there: {', '.join(others)})" if others else ""
+        wanted = f"those of {hub_id}, or null for the hub's" if hub_id else f"those of {dataset}"
+        raise ConfigError(f"task.data={local}: no parquet files there{there}; expected {wanted}")
     return found
 
 
 def _by_split(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
+    called: dict[str, tuple[str, Path]] = {}  # split → its name there, and a file that has it
+    for path in sorted(path for path in _visible(folder) if path.suffix.lower() == ".parquet"):
         words = re.split(r"[^a-z]+", path.relative_to(folder).as_posix().lower())
-        split = next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), None)
-        if split is not None:
+        word = next((word for word in reversed(words) if word in _SPLITS), None)
+        if word is not None:
+            split = _SPLITS[word]
+            other, first = called.setdefault(split, (word, path))
+            if other != word:
+                raise ConfigError(f"task.data: {first} and {path} both name the split '{split}'; expected one of them")
             found.setdefault(split, []).append(path)
+    for paths in found.values():
+        _refuse_gaps(paths)
     return found
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Files below a folder, but for hidden ones and those in hidden folders: what editors and systems leave behind."""
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"task.data: {error.filename} cannot be read: {error.strerror}") from error
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _hidden(name))
+        yield from (Path(place, name) for name in names if not _hidden(name) and real not in seen)
+        seen.add(real)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__"))
+
+
+def _refuse_gaps(paths: Sequence[Path]) -> None:
+    """Of files that say "part i of n", all n must be there."""
+    parts = [(int(match[1]), int(match[2]), path) for path in paths if (match := _SHARD.search(path.name))]
+    for _, count, path in parts:
+        missing = sorted(set(range(count)) - {index for index, of, _ in parts if of == count})
+        if missing:
+            raise ConfigError(f"task.data: {path} is one of {count} parts; part {missing[0]:05} is missing")
 
 
 def _hub_folder(hub_id: str) -> Path:
@@ -130,82 +192,39 @@ def _hub_folder(hub_id: str) -> Path:
         ) from error
 
 
-def _hash_tables(files: Mapping[str, list[Path]]) -> str:
-    from pyarrow import ArrowInvalid, parquet
+def class_numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A checked column of classes as int64."""
+    import pyarrow as pa
 
-    digest = hashlib.sha256()
-    for split in sorted(files):
-        columns: dict[str, Any] = {}
-        for path in files[split]:
-            try:
-                table = parquet.read_table(path)
-            except (ArrowInvalid, OSError) as error:
-                raise ConfigError(f"task.data: {path} cannot be read as parquet: {error}") from error
-            for name in table.column_names:
-                columns.setdefault(name, hashlib.sha256()).update(_encoded(table.column(name).to_pylist()))
-        for name in sorted(columns):
-            digest.update(f"{split}/{name}/{columns[name].hexdigest()}\n".encode())
-    return digest.hexdigest()
+    found: np.ndarray = column.cast(pa.int64()).to_numpy()
+    return found
 
 
-def _encoded(values: list[Any]) -> bytes:
-    """Values as bytes, each with its length before it, so that no two columns look alike."""
-    parts = []
-    for value in values:
-        if isinstance(value, dict) and "bytes" in value:
-            value = value["bytes"]  # an image: beside it stands only the name of the file it once was
-        content = value if isinstance(value, bytes) else repr(value).encode()
-        parts += [f"{len(content)}:".encode(), content]
-    return b"".join(parts)
+def grey_images(found: Tables, split: str, column: str, side: int) -> np.ndarray:
+    """A column of grey images of side × side pixels as (N, side, side) uint8.
 
-
-def load(
-    hub_id: str | None, folder: str | None, split: str, columns: tuple[str, ...], dataset: str = ""
-) -> datasets.Dataset:
-    """One split of a real dataset through `datasets`, from the hub or from a local folder.
-
-    Raises ConfigError when neither is reachable, or when split or columns are missing.
+    Raises ConfigError, naming file and row, for one that is damaged, has colours or has another size.
     """
-    import datasets
-
-    files = parquet_files(hub_id, folder, dataset)
-    if split not in files:
-        raise ConfigError(
-            f"task.data={folder or 'null'}: no parquet file of the split '{split}'; expected those of {hub_id}"
-        )
-    paths = [str(path) for path in files[split]]
-    with _no_bars():
-        table = datasets.load_dataset("parquet", data_files={split: paths}, split=split)
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise ConfigError(f"task.data={folder or 'null'}: no column '{missing[0]}'; expected the columns of {hub_id}")
-    return table.select_columns(list(columns))
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep the progress bars of `datasets` off the screen, where the sweep shows its own."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
-def grey_images(table: datasets.Dataset, column: str) -> np.ndarray:
-    """A column of equally large grey images as (N, height, width) uint8."""
     import io
 
-    import datasets
     import numpy as np
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    encoded = table.cast_column(column, datasets.Image(decode=False)).with_format("arrow")[column]
-    return np.stack([np.asarray(Image.open(io.BytesIO(image["bytes"].as_py()))) for image in encoded])
+    (stored,) = found.read(split, column)
+    pixels = np.empty((len(stored), side, side), dtype=np.uint8)
+    for row, encoded in enumerate(stored.to_pylist()):
+        try:
+            with Image.open(io.BytesIO(encoded["bytes"])) as image:
+                kind = f"{image.height}×{image.width} pixels, mode {image.mode}"
+                fits = image.mode == "L" and image.size == (side, side)
+                if fits:
+                    pixels[row] = np.asarray(image)
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ConfigError(f"task.data: {found.place(split, row)}, column '{column}': {error}") from error
+        if not fits:
+            where = found.place(split, row)
+            raise ConfigError(f"task.data: {where}, column '{column}': {kind}; expected {side}×{side}, grey (mode L)")
+    return pixels
 
 
 def label_chance(labels: Tensor) -> float:

@@ -13,7 +13,9 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNKNOWN]", "[BEGIN]", "[END]"]
-FORMAT = 1  # of what is cached: a new one makes every cached text anew
+FORMAT = 2  # of what is cached: a new one makes every cached text anew
 _PART = 1000  # texts that are encoded between two movements of the bar
 BUCKETS = 12  # lengths that training batches have, at most
 Kind = Literal["words", "tokens", "bpe"]
@@ -142,13 +144,18 @@ def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
     """With a progress bar where somebody watches; a large corpus takes a while, once."""
     from tqdm import tqdm
 
+    tqdm.set_lock(RLock())  # tqdm's own is one between processes, which a process that is killed leaves behind
     return tqdm(items, desc=what, leave=False, disable=None)
 
 
-def cache_folder() -> Path:
-    """Where encoded texts are kept: $GOLDFISH_CACHE_DIR or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("GOLDFISH_CACHE_DIR") or Path(home) / "goldfish") / "text"
+def cache_folder() -> Path | None:
+    """Where encoded texts are kept: $GOLDFISH_CACHE_DIR or the user's cache folder; None for a user without a home."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        home = ""
+    chosen = os.environ.get("GOLDFISH_CACHE_DIR") or (home and Path(home) / "goldfish")
+    return Path(chosen) / "text" if chosen else None
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
@@ -159,14 +166,18 @@ def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     """
     import tokenizers
 
+    folder = cache_folder()
+    if folder is None:
+        return build()
     named = json.dumps({**settings, "format": FORMAT, "tokenizers": tokenizers.__version__}, sort_keys=True)
-    path = cache_folder() / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
-    if path.is_file():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-                return {name: found[name] for name in found.files}
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
-            logging.getLogger(__name__).warning("%s is damaged and made again", path)
+    path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # not made yet, or nothing can be kept there
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
+        logging.getLogger(__name__).warning("%s is damaged and made again", path)
     made = build()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -200,3 +211,16 @@ def ragged_from(arrays: Arrays, name: str) -> Ragged:
     """The inverse of `ragged_arrays`."""
     values, starts = (torch.from_numpy(arrays[f"{name}.{part}"].astype(np.int64)) for part in ("values", "starts"))
     return Ragged(values, starts)
+
+
+def texts_arrays(name: str, texts: Sequence[str]) -> Arrays:
+    """Texts as arrays that a cache can hold: their UTF-8, one after another, and where each begins."""
+    encoded = [text.encode() for text in texts]
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in encoded], dtype=np.int64)])
+    return {f"{name}.bytes": np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}.starts": starts}
+
+
+def texts_from(arrays: Arrays, name: str) -> list[str]:
+    """The inverse of `texts_arrays`."""
+    whole, starts = arrays[f"{name}.bytes"].tobytes(), arrays[f"{name}.starts"].tolist()
+    return [whole[start:stop].decode() for start, stop in pairwise(starts)]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goldfish import columns
 from goldfish.metrics.entity_f1 import entities, entity_f1
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -29,6 +30,33 @@ def test_an_entity_may_begin_with_i() -> None:
         (0, "LOC", 2, 2),
         (0, "LOC", 3, 4),
     ]
+
+
+SCHEMES = {  # how the words of an entity of one, two and three words are tagged
+    "IOB": (["B"], ["B", "I"], ["B", "I", "I"]),
+    "IOBES": (["S"], ["B", "E"], ["B", "I", "E"]),
+    "BILOU": (["U"], ["B", "L"], ["B", "I", "L"]),
+}
+ENTITIES = st.lists(st.tuples(st.sampled_from(["", "PER", "LOC"]), st.integers(1, 3), st.integers(0, 2)), max_size=5)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(planted=ENTITIES)
+def test_every_scheme_gives_back_the_entities_that_were_written_in_it(
+    scheme: str, planted: list[tuple[str, int, int]]
+) -> None:
+    tags: list[str] = []
+    expected = []
+    for kind, length, gap in planted:
+        expected.append((0, kind, len(tags), len(tags) + length - 1))
+        tags += [f"{mark}-{kind}" if kind else mark for mark in SCHEMES[scheme][length - 1]] + ["O"] * gap
+    assert entities(0, tags) == expected
+    assert columns.scheme([*tags, "O", *SCHEMES[scheme][2], *SCHEMES[scheme][0]]) == scheme
+
+
+def test_tags_without_a_type() -> None:
+    assert entity_f1([["B", "I", "O", "B"]], [["B", "I", "O", "O"]]) == pytest.approx(2 / 3)
+    assert entity_f1([["B", "I", "O", "B"]], [["B", "I", "O", "B"]]) == 1.0
 
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12))

@@ -7,15 +7,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 from goldfish.config import Config, resolve
+from goldfish.errors import ConfigError
 from goldfish.training.checkpoint import Checkpointing, Interrupted
 from goldfish.training.outcome import Outcome, Point, Verdict
 
-RAISES, EXITS, IS_KILLED, HANGS, DIVERGES, LEAVES = 101, 102, 103, 104, 105, 106
+RAISES, EXITS, IS_KILLED, HANGS, DIVERGES, LEAVES, REFUSES = 101, 102, 103, 104, 105, 106, 107
 
 
 def config(seed: int = 0, log: Path | str = "none", **values: Any) -> Config:
@@ -42,6 +44,8 @@ def train(
     with Path(configs[0]["tracking"]["experiment_name"]).open("a") as log:
         log.writelines(f"{seed} {len(seeds)} {os.getpid()}\n" for seed in seeds)
     progress(len(configs))
+    if REFUSES in seeds:
+        raise ConfigError("task.data: row 3\nis bad")
     if RAISES in seeds:
         raise ValueError("a bad run\nwith a second line")
     if LEAVES in seeds:
@@ -89,6 +93,11 @@ def train_on_gpu(configs: Sequence[Config], progress: Callable[[int], None], **o
 def too_few(configs: Sequence[Config], progress: Callable[[int], None], **options: Any) -> list[Outcome]:
     """Lose a run."""
     return [outcome(item) for item in configs[1:]]
+
+
+def on_other_data(configs: Sequence[Config], progress: Callable[[int], None], **options: Any) -> list[Outcome]:
+    """Whatever the sweep has seen, this is what was there to be trained on."""
+    return [replace(outcome(item), content="0" * 64) for item in configs]
 
 
 class FakeStore:

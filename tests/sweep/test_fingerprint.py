@@ -18,7 +18,7 @@ from goldfish import data, registry
 from goldfish.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep import fingerprint as module
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.fingerprint import fingerprint, fingerprints
 
 GOLDEN = {
     "cell": {"name": "lstm", "hidden_size": 32, "num_layers": 1},
@@ -152,21 +152,18 @@ def test_other_content_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve({"task": {"name": "digits", "length": 64}})
     seen = set()
     for digest in ("a", "b", None):
-        module._content.cache_clear()
         monkeypatch.setattr(data, "content_hash", lambda task, digest=digest: digest)
         seen.add(fingerprint(config))
-    module._content.cache_clear()
     assert len(seen) == 3
 
 
-def test_content_is_read_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_looked_at_once_for_all_runs_and_anew_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(data, "content_hash", lambda task: asked.append(task))
-    module._content.cache_clear()
-    for length in (64, 65, 66):
-        fingerprint(resolve({"task": {"name": "digits", "length": length}}))
-    module._content.cache_clear()
-    assert len(asked) == 1
+    configs = [resolve({"task": {"name": "digits", "length": length}}) for length in (64, 65, 66)]
+    for times in (1, 2):
+        fingerprints(configs)
+        assert len(asked) == times
 
 
 def test_data_out_of_reach_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sweep import stand_ins
 from tests.sweep.stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained
 
 from goldfish.config import Config
@@ -125,6 +126,22 @@ def test_one_bad_run_of_six_fails_alone(log: Path, bad: int, reason: str) -> Non
     assert len(trained(log)) == 3 + 3 + 3
     assert sweep([item for item in configs if item["seed"] != bad], store).skipped == 5
     assert sweep(configs, store).failed == 1  # a failed run is tried again
+
+
+def test_what_a_worker_refuses_is_bad_input_and_no_failed_run(log: Path) -> None:
+    """In one line, after what is trained already has been recorded."""
+    store = FakeStore()
+    with pytest.raises(ConfigError, match=r"^task\.data: row 3 is bad$"):
+        sweep([config(seed, log) for seed in (0, stand_ins.REFUSES)], store, workers=1, pack_size=1)
+    assert store.seeds() == [0]
+
+
+def test_a_run_on_other_data_than_its_fingerprint_stands_for_is_no_result(log: Path) -> None:
+    store = FakeStore()
+    report = sweep([config(0, log, task={"name": "digits", "length": 64})], store, "on_other_data")
+    assert (report.failed, report.done) == (1, 0)
+    assert [row.outcome.metrics for row in store.records] == [{}]
+    assert report.failures[0][1].startswith("its data changed while the sweep ran")
 
 
 def test_a_sweep_of_bad_runs_ends(log: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from goldfish import data
 from goldfish.errors import ConfigError
-from goldfish.tasks.mnist import HUB_ID, Mnist
+from goldfish.tasks.mnist import Mnist
 
 # sha256 of the decompressed t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, as published with the set
 TEST_IMAGES = "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
@@ -17,24 +17,27 @@ TEST_LABELS = "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
 
 
 def test_the_images_are_those_of_the_original_files(mnist_folder: Path):
-    table = data.load(HUB_ID, str(mnist_folder), "test", ("image", "label"))
-    pixels = data.grey_images(table, "image")
+    found = data.look({"name": "mnist", "data": str(mnist_folder)})
+    assert found is not None
+    pixels = data.grey_images(found, "test", "image", 28)
     assert pixels.shape == (10_000, 28, 28)
     header = b"".join(value.to_bytes(4, "big") for value in (2051, 10_000, 28, 28))
     assert hashlib.sha256(header + pixels.tobytes()).hexdigest() == TEST_IMAGES
     header = b"".join(value.to_bytes(4, "big") for value in (2049, 10_000))
-    assert hashlib.sha256(header + bytes(table["label"][:])).hexdigest() == TEST_LABELS
+    labels = found.read("test", "label")[0].to_pylist()
+    assert hashlib.sha256(header + bytes(labels)).hexdigest() == TEST_LABELS
 
 
 def test_splits_have_the_documented_sizes_and_order(mnist_folder: Path):
     task = Mnist(data=str(mnist_folder))
     assert [task.size(split) for split in ("train", "validation", "test")] == [55_000, 5_000, 10_000]
-    table = data.load(HUB_ID, str(mnist_folder), "test", ("image", "label"))
+    found = data.look({"name": "mnist", "data": str(mnist_folder)})
+    assert found is not None
     first = int(np.random.RandomState(60000).permutation(10_000)[0])
-    image = np.asarray(table[first]["image"], dtype=np.float32).reshape(784, 1) / 255
+    image = data.grey_images(found, "test", "image", 28)[first].astype(np.float32).reshape(784, 1) / 255
     batch = task.evaluation("test", 784, 1)
     assert torch.equal(batch.inputs[0], torch.from_numpy(image))
-    assert batch.targets[0] == table[first]["label"]
+    assert batch.targets[0] == found.read("test", "label")[0][first].as_py()
 
 
 def test_training_and_validation_images_are_different_ones(mnist_folder: Path):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sacrebleu
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,13 +102,6 @@ def test_filler_follows_and_its_number_is_the_lag(tmp_path: Path) -> None:
         Sentiment(data=str(tmp_path / "many"), length=8, delay=8)
 
 
-def test_hidden_labels_are_refused(tmp_path: Path) -> None:
-    columns = {"sentence": ["a b"], "label": [1]}
-    folder = write(tmp_path / "sst2", train=columns, validation=columns, test={"sentence": ["a"], "label": [-1]})
-    with pytest.raises(ConfigError, match="its test labels are hidden"):
-        Sentiment(dataset="sst2", data=folder, min_count=1).size("test")
-
-
 def test_macro_f1_is_scikit_learns() -> None:
     targets, found = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([0, 1, 0, 0, 0])
     batch = type("Batch", (), {"targets": targets})()
@@ -179,14 +173,64 @@ def test_translation_from_either_form_of_table(tmp_path: Path) -> None:
     assert torch.equal(found[0].inputs, found[1].inputs)
     back = Translation(data=str(tmp_path / "plain"), source="fr", target="en", vocabulary=64, length=20)
     assert back.text("source", back.evaluation("test", 20, 1).inputs[0]) == "Je dors."
-    with pytest.raises(ConfigError, match=r"no language 'de'; expected en or fr"):
-        Translation(data=str(tmp_path / "nested"), target="de").size("train")
 
 
 def test_longer_pairs_are_left_out(tmp_path: Path) -> None:
     columns = {"en": ["a", "a a a a a a a a"], "fr": ["b", "b"]}
     task = Translation(data=write(tmp_path / "t", **dict.fromkeys(SPLITS, columns)), vocabulary=64, length=4)
     assert {split: task.size(split) for split in SPLITS} == dict.fromkeys(SPLITS, 1)
+
+
+def test_scores_compare_with_the_stored_text(tmp_path: Path) -> None:
+    """Letters that train lacks are in no piece: who writes all pieces right has not written the text."""
+    train = {"en": ["a b", "b a"] * 4, "fr": ["c d", "d c"] * 4}
+    held = {"en": ["a", "b", "a b"], "fr": ["c", "dé", "cù d"]}
+    task = Translation(data=write(tmp_path / "t", train=train, validation=train, test=held), vocabulary=64, length=9)
+    batch = task.evaluation("test", 9, 3)
+    stored = [held["fr"][row] for row in range(3)]
+    written = [task.text("target", row) for row in batch.targets]
+    assert written == ["c", "d", "c d"]
+    found = task.scores(batch.targets, batch)
+    assert found["exact"] == pytest.approx(1 / 3)
+    assert found["bleu"] == sacrebleu.corpus_bleu(written, [stored]).score
+    assert found["chrf"] == sacrebleu.corpus_chrf(written, [stored]).score
+    order = torch.tensor([2, 0])  # as an evaluation puts the shorter ones first, or takes a part
+    assert task.scores(batch.targets[order], batch.map(lambda value: value[order]))["exact"] == 0.5
+    same = task.evaluation("validation", 9, 8)
+    assert task.scores(same.targets, same)["exact"] == 1.0
+    with pytest.raises(ValueError, match=r"only the sets of Translation\.evaluation"):
+        task.scores(batch.targets, task.examples("test", torch.arange(3), 9))
+
+
+def test_numerals_are_scored_against_their_words() -> None:
+    task = Translation(dataset="numerals", length=14)
+    batch = task.evaluation("test", 14, 50)
+    assert task.scores(batch.targets, batch)["exact"] == 1.0
+    assert task.scores(batch.targets.roll(1, 0), batch)["exact"] == 0.0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_without_an_example_is_said(tmp_path: Path, split: str) -> None:
+    long = {"en": ["a " * 60], "fr": ["b"]}
+    pairs = {name: {"en": ["a a a"], "fr": ["b b b"]} for name in SPLITS}
+    task = Translation(data=write(tmp_path / "t", **(pairs | {split: long})), vocabulary=64)
+    with pytest.raises(ConfigError, match=rf"task.length=24: every pair of the split '{split}' is longer"):
+        task.check()
+    texts = {name: {"text": ["to be or not"]} for name in SPLITS} | {split: {"text": ["to", "", "be"]}}
+    characters = Characters(data=write(tmp_path / "c", **texts), length=4)
+    with pytest.raises(ConfigError, match=rf"task.length=4: the split '{split}' has 4 characters; expected 5 at least"):
+        characters.check()
+    Characters(data=str(tmp_path / "c"), length=3).check()
+
+
+def test_one_folder_read_in_two_ways_is_cached_in_two(tmp_path: Path) -> None:
+    """imdb holds validation texts out of its training split; the other datasets have a split of their own."""
+    rows = 2_600
+    texts = {"train": (["t"] * rows, [0, 1] * 1_300), "validation": (["v v"], [1]), "test": (["t"], [0])}
+    made: dict[str, Any] = {split: {"text": words, "label": labels} for split, (words, labels) in texts.items()}
+    folder = write(tmp_path / "two", **made)
+    sizes = [Sentiment(dataset=name, data=folder).size("validation") for name in ("rotten_tomatoes", "imdb")]
+    assert sizes == [1, 2_500]
 
 
 @given(st.integers(1, 999_999))

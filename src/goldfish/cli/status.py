@@ -91,21 +91,22 @@ def _planned(store: Store, name: str, scale: str) -> list[str]:
 
 
 def _states(known: Ledger, configs: Sequence[Config]) -> list[Run]:
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.fingerprint import fingerprints
 
-    keys = [(str(config["tracking"]["experiment_name"]), fingerprint(config)) for config in configs]
+    names_of = [str(config["tracking"]["experiment_name"]) for config in configs]
+    keys = list(zip(names_of, fingerprints(configs), strict=True))
     return [(texts(config), known.state(key)) for config, key in zip(configs, keys, strict=True)]
 
 
 def _chosen(trials: Trials, runs: Sequence[Run], store: Store) -> Mapping[Group, str] | None:
     """What the trials select, None as long as one of them is not done, or where a group has no result."""
     from goldfish.figures import selection
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.fingerprint import fingerprints
     from goldfish.tracking.export import runs_table
 
     if any(state.word not in (*names.FINISHED, "stale", "failed") for _, state in runs):
         return None
-    order = [fingerprint(trial.config) for trial in trials.runs]
+    order = fingerprints([trial.config for trial in trials.runs])
     found = runs_table(store.runs(trials.experiment_name)).set_index("fingerprint").loc[order].reset_index()
     columns = dict(zip(trials.per, zip(*(trial.group for trial in trials.runs), strict=True), strict=True))
     found = found.assign(**columns, candidate=[trial.candidate for trial in trials.runs])

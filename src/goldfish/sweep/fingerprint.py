@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,13 +23,33 @@ def fingerprint(config: Config) -> str:
     `config` is resolved (goldfish.config.resolve), so that 1 and 1.0 have become the same number. Raises ConfigError
     when the run's real data cannot be reached.
     """
-    return hashlib.sha256(canonical(identity(config)).encode()).hexdigest()
+    (found,) = fingerprints([config])
+    return found
 
 
-def identity(config: Config) -> dict[str, Any]:
+def fingerprints(configs: Sequence[Config], known: Sequence[str | None] | None = None) -> list[str]:
+    """The fingerprints of several configurations.
+
+    `known` is what `contents` says of them; without it real data are looked at anew, once for all configurations.
+    """
+    known = contents(configs) if known is None else known
+    identities = (identity(config, content) for config, content in zip(configs, known, strict=True))
+    return [hashlib.sha256(canonical(own).encode()).hexdigest() for own in identities]
+
+
+def contents(configs: Sequence[Config]) -> list[str | None]:
+    """The content hash of each configuration's real data as they are now; None for synthetic data."""
+    from goldfish.data import content_hash, origin
+
+    origins = [origin(config["task"]) for config in configs]
+    tasks = {own: config["task"] for own, config in zip(origins, configs, strict=True)}
+    found = {own: content_hash(task) for own, task in tasks.items()}
+    return [found[own] for own in origins]
+
+
+def identity(config: Config, content: str | None) -> dict[str, Any]:
     """The part of a configuration that the fingerprint covers; real data by its content, not by its folder."""
     task = dict(config["task"])
-    content = _content(task["name"], task.get("data"), task.get("dataset"))
     if content is not None:
         task = {key: value for key, value in task.items() if key != "data"} | {"content": content}
     trainer = {
@@ -51,11 +72,3 @@ def canonical(value: Any) -> str:
 def _default_model() -> dict[str, Any]:
     model: dict[str, Any] = resolve({})["model"]
     return model
-
-
-@cache
-def _content(task: str, data: Any, dataset: Any) -> str | None:
-    """The content hash of a task's real data, given its name and arguments; None for synthetic data."""
-    from goldfish.data import content_hash
-
-    return content_hash({"name": task, "data": data, "dataset": dataset})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from goldfish.config import Config, resolve
@@ -17,6 +18,7 @@ from goldfish.sweep.signals import Signals
 from goldfish.sweep.todo import Rerun, Todo
 from goldfish.sweep.worker import TRAINER
 from goldfish.sweep.workers import Event, Finished, Orders, Pool, Recorded, Stopped
+from goldfish.training.outcome import Outcome
 
 _POLL = 0.4  # seconds between two looks at runs that another process trains
 _HURRY = 0.5  # seconds that recording may take after a signal; what is left then goes to the disk
@@ -130,6 +132,7 @@ class _Training:
         """Show what happened, and have it recorded."""
         self.progress.show(event)
         if isinstance(event, Finished):
+            event = replace(event, outcome=self._on_its_data(event))
             key, source = self.todo.keys[event.run], self.todo.sources[event.run]
             self.recorder.put(Entry(event.outcome, *key, source))
             self.todo.report.count(self.todo.labels[event.run], event.outcome)
@@ -140,6 +143,14 @@ class _Training:
                 reason = f"{word} at step {event.step}" if event.step else word
                 self.recorder.put_interrupted(Interruption(config, *key, source, reason, event.since))
             self.todo.report.interrupted += len(event.runs)
+
+    def _on_its_data(self, event: Finished) -> Outcome:
+        """The outcome of a run; failed where its data are others than those that its fingerprint stands for."""
+        outcome, content = event.outcome, self.todo.contents[event.run] or ""
+        if outcome.content in ("", content):
+            return outcome
+        reason = "its data changed while the sweep ran; the same command trains it on the new ones"
+        return Outcome(outcome.config, "failed", reason=reason, seconds=outcome.seconds, started=outcome.started)
 
     def _close(self, *, hurry: bool = False) -> None:
         """Wait for the last outcome to be recorded, or, in a hurry, to be on the disk."""

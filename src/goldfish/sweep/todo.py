@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from goldfish.config import Config
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.fingerprint import contents, fingerprints
 from goldfish.sweep.record import Store
 from goldfish.sweep.report import Report, names
 from goldfish.sweep.source import CHOSEN, source_hash
@@ -20,6 +20,7 @@ class Todo:
 
     Attributes:
         configs: resolved configurations.
+        contents: the content of each run's real data, None of synthetic data.
         keys: index → experiment name and fingerprint, of equal configurations the first one only.
         left: indices that are to be trained; fixed before the training starts.
         labels: a name of each run for a person.
@@ -30,7 +31,9 @@ class Todo:
     def __init__(self, configs: list[Config], rerun: Rerun) -> None:
         self.started = time.monotonic()
         self.configs, self.rerun = configs, rerun
-        keys = [(str(config["tracking"]["experiment_name"]), fingerprint(config)) for config in configs]
+        self.contents = contents(configs)
+        prints = fingerprints(configs, self.contents)
+        keys = [(str(config["tracking"]["experiment_name"]), own) for config, own in zip(configs, prints, strict=True)]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         self.keys = {index: key for key, index in first.items()}
         self.left = sorted(self.keys)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from goldfish.config import Config
+from goldfish.errors import ConfigError
 from goldfish.training.checkpoint import Checkpointing, Interrupted
 from goldfish.training.outcome import Outcome
 
@@ -71,8 +72,8 @@ def main(connection: Connection, trainer: str) -> None:
     """Train packs until the parent says stop, or is gone.
 
     Sends ["ready"] or ["broken", reason] once; then for each pack ["advance", k] as training goes on, k = training
-    steps × runs newly done, and at last a frame for each outcome, or ["failed", reason], or, after SIGTERM,
-    ["interrupted", step]. ["failed", reason, "ending"] is its last message.
+    steps × runs newly done, and at last a frame for each outcome, or ["failed", reason], or ["refused", reason] for bad
+    input, or, after SIGTERM, ["interrupted", step]. ["failed", reason, "ending"] is its last message.
     """
     told = _Told()
     os.environ.update(ENVIRONMENT)
@@ -147,6 +148,8 @@ def _answer(
         frames = [portable.dumps(outcome) for outcome in outcomes]
     except Interrupted as error:
         _send(connection, "interrupted", error.step)
+    except ConfigError as error:
+        _send(connection, "refused", str(error))
     except (Exception, SystemExit) as error:
         ending = _has_used_gpu()
         _send(connection, "failed", describe(error), *(["ending"] if ending else []))

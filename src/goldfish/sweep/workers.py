@@ -23,6 +23,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from goldfish.config import Config
+from goldfish.errors import ConfigError
 from goldfish.sweep import worker
 from goldfish.sweep.signals import Signals
 from goldfish.training import portable
@@ -139,7 +140,7 @@ class Pool:
 
         A pack of several runs that raises, or whose worker dies, is tried again run by run; a run that does so alone
         is failed. After a signal, what is in training ends in Finished or Stopped, within three seconds, and the rest
-        is left. Raises WorkerError when no worker can be started.
+        is left. Raises WorkerError when no worker can be started, and ConfigError for input that a worker refuses.
         """
         self._configs, self._queue = configs, deque(tuple(pack) for pack in packs)
         while self._queue or self._busy:
@@ -223,6 +224,8 @@ class Pool:
                 yield Advanced(item.job, content[0])
             elif kind == "interrupted":
                 yield from self._interrupted(item, content[0])
+            elif kind == "refused" and not self._stopping:
+                raise ConfigError(content[0])
             else:
                 item.dead = item.dead or len(content) > 1
                 yield from self._failed(item, content[0])

@@ -9,13 +9,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldfish.data import label_chance, label_entropy
+from goldfish.data import content_hash, label_chance, label_entropy, look
+from goldfish.errors import ConfigError
+from goldfish.tables import Tables
 
 PAD, UNKNOWN, BEGIN, END = range(4)  # what stands first in every vocabulary; a sequence of words is filled up with PAD
 EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable
@@ -33,6 +36,8 @@ class Batch:
             which is each sequence's own last one.
         lag: (…, n), int64: steps between the input to remember and the last step; None where a task has no lag.
         recall: (…, n, T), bool: of the masked steps, those that accuracy counts; None means all of them.
+        stored: (…, n), int64: which stored example each sequence is, as its task numbers them, in an evaluation set
+            whose scores compare with more than `targets`; else None.
     """
 
     inputs: Tensor
@@ -40,6 +45,7 @@ class Batch:
     mask: Tensor
     lag: Tensor | None = None
     recall: Tensor | None = None
+    stored: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Apply a function to every tensor."""
@@ -198,9 +204,46 @@ class Task(ABC):
         """True when sequences of this length can be sampled."""
         return length >= self.shortest
 
+    @property
+    def content(self) -> str:
+        """The hash of its real data, as they were when it first looked at them; "" of a synthetic task."""
+        return ""
+
 
 class StoredTask(Task):
-    """A task on stored examples in fixed splits, such as real images; the order of each split is fixed and shuffled."""
+    """A task on stored examples in fixed splits, such as real images; the order of each split is fixed and shuffled.
+
+    It looks at its data once, when they are first asked for; another task made later looks anew.
+    """
+
+    reads: Mapping[str, Any] | None = None  # its configuration, as far as that says which data it reads
+
+    @cached_property
+    def _found(self) -> Tables | None:
+        return look(self.reads) if self.reads else None
+
+    @property
+    def tables(self) -> Tables:
+        """Its data. Raises ConfigError when they cannot be reached, or do not hold what they must."""
+        assert self._found is not None, "what is in no table the task reads itself"
+        return self._found
+
+    @property
+    def content(self) -> str:
+        """The hash of its real data; "" of what is made by rule."""
+        if self._found:
+            return self._found.content
+        return (self.reads and content_hash(self.reads)) or ""
+
+    def check(self) -> None:
+        """Raise ConfigError, before anything is trained, when a split has no example to train or to test on."""
+        for split in ("train", "validation", "test"):
+            if self.size(split) < 1:
+                raise ConfigError(self.too_short(split))
+
+    def too_short(self, split: str) -> str:
+        """What is wrong with a split that has no example."""
+        return f"task.length={self.length}: the split '{split}' has no example"
 
     @abstractmethod
     def size(self, split: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from functools import cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from goldfish import data as real
 from goldfish.bounds import at_least
+from goldfish.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask
 
 HUB_IDS = {"tiny_shakespeare": "karpathy/tiny_shakespeare"}
+COLUMNS = {"tiny_shakespeare": {"text": ("texts",)}}
+ROWS = {"tiny_shakespeare": {"train": 1, "validation": 1, "test": 1}}
 SPLITS = ("train", "validation", "test")
 FIRST, UNKNOWN = 4, 1  # numbers of characters begin after the four special ones
 SHARES = (0.9, 0.95)  # where validation and test split begin, of a text that has none
@@ -35,7 +38,7 @@ class Characters(StoredTask):
         length: T.
 
     Raises:
-        ConfigError: on first use, when neither hub nor folder is reachable.
+        ConfigError: on first use, when neither hub nor folder is reachable, or a split is shorter than a window.
     """
 
     tokens = True
@@ -49,11 +52,11 @@ class Characters(StoredTask):
         data: str | None = None,
         length: Annotated[int, at_least(1)] = 100,
     ) -> None:
-        self.length, self._given = length, (dataset, data)
+        self.length, self.reads = length, {"name": "characters", "dataset": dataset, "data": data}
 
-    @property
+    @cached_property
     def _encoded(self) -> _Encoded:
-        return _encoded(*self._given)
+        return _encoded(self._found) if self._found else _docs()
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -68,6 +71,11 @@ class Characters(StoredTask):
     def size(self, split: str) -> int:
         """Windows that follow each other in a split."""
         return (len(self._encoded.splits[split]) - 1) // self.length
+
+    def too_short(self, split: str) -> str:
+        """What is wrong with a split that has no window."""
+        there, least = len(self._encoded.splits[split]), self.length + 1
+        return f"task.length={self.length}: the split '{split}' has {there} characters; expected {least} at least"
 
     def examples(self, split: str, rows: Tensor, length: int) -> Batch:
         """The windows at these rows; a row's window begins at row · task.length."""
@@ -105,20 +113,23 @@ class _Encoded(NamedTuple):
     alphabet: str
 
 
-@cache
-def _encoded(dataset: str, folder: str | None) -> _Encoded:
-    texts = _python_docs() if dataset == "python_docs" else {split: _read(dataset, folder, split) for split in SPLITS}
+@lru_cache(maxsize=4)
+def _encoded(tables: Tables) -> _Encoded:
+    return _numbered({split: "".join(tables.read(split, "text")[0].to_pylist()) for split in SPLITS})
+
+
+@lru_cache(maxsize=1)
+def _docs() -> _Encoded:
+    return _numbered(_python_docs())
+
+
+def _numbered(texts: dict[str, str]) -> _Encoded:
     alphabet = "".join(sorted(set(texts["train"])))
     numbers = {character: FIRST + index for index, character in enumerate(alphabet)}
     splits = {
         split: torch.tensor([numbers.get(character, UNKNOWN) for character in own]) for split, own in texts.items()
     }
     return _Encoded(splits, alphabet)
-
-
-def _read(dataset: str, folder: str | None, split: str) -> str:
-    table = real.load(HUB_IDS[dataset], folder, split, ("text",), dataset)
-    return "".join(table["text"])
 
 
 def _python_docs() -> dict[str, str]:

@@ -46,7 +46,7 @@ class Digits(StoredTask):
         length: Annotated[int, at_least(64)] = 64,
         order: Literal["sequential", "permuted"] = "sequential",
     ) -> None:
-        self.length = length
+        self.length, self.reads = length, {"name": "digits"}
         self.input_size, self.output_size = 2, 10
         shuffled = np.random.RandomState(PERMUTATION_SEED).permutation(PIXELS)
         self.order = torch.from_numpy(shuffled if order == "permuted" else np.arange(PIXELS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property, lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch import Tensor
 from goldfish import data as real
 from goldfish.bounds import between
 from goldfish.errors import ConfigError
+from goldfish.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask, only_last
 
 HUB_ID = "ylecun/mnist"
+COLUMNS = {"image": ("images",), "label": ("classes", 10)}  # what each holds (goldfish.columns)
+ROWS = {"train": 5001, "test": 1}  # the fewest: VALIDATION and one more
 LENGTHS = {"order": {"sequential": 784, "permuted": 784, "rows": 28}}  # argument → choice → its only length
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -42,7 +45,8 @@ class Mnist(StoredTask):
         data: a folder with the parquet files of ylecun/mnist (columns image, label); null takes the hub's.
 
     Raises:
-        ConfigError: for a length that the order does not have; on first use, when neither hub nor folder is reachable.
+        ConfigError: for a length that the order does not have; on first use, when neither hub nor folder is reachable,
+            an image is not grey or not 28×28, or a label is no digit.
     """
 
     has_lag: ClassVar[bool] = False
@@ -58,18 +62,22 @@ class Mnist(StoredTask):
         if length != only:
             raise ConfigError(f"task.length={length}: task.order={order} has {only} steps; expected {only}")
         self.length = self.shortest = length
-        self.folder = data
+        self.reads = {"name": "mnist", "data": data}
         self.input_size, self.output_size = PIXELS // length, 10
         shuffled = np.random.RandomState(PERMUTATION_SEED).permutation(PIXELS)
         self.order = torch.from_numpy(shuffled) if order == "permuted" else None
 
+    @cached_property
+    def _splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return _splits(self.tables)
+
     def size(self, split: str) -> int:
         """Number of images in a split."""
-        return len(_splits(self.folder)[split][1])
+        return len(self._splits[split][1])
 
     def examples(self, split: str, rows: Tensor, length: int) -> Batch:
         """The images at these rows."""
-        images, labels = _splits(self.folder)[split]
+        images, labels = self._splits[split]
         pixels = images[rows] if self.order is None else images[rows][:, self.order]
         return Batch(
             inputs=pixels.float().div_(255).view(len(rows), length, self.input_size),
@@ -83,13 +91,13 @@ class Mnist(StoredTask):
 
     def answers(self, split: str) -> Tensor:
         """Every class that is asked for in a split."""
-        return _splits(self.folder)[split][1]
+        return self._splits[split][1]
 
 
-@cache
-def _splits(folder: str | None) -> dict[str, tuple[Tensor, Tensor]]:
+@lru_cache(maxsize=2)
+def _splits(tables: Tables) -> dict[str, tuple[Tensor, Tensor]]:
     """Split → grey values (N, 784) uint8 and labels (N,), each split in its fixed order."""
-    train, test = (_read(folder, split) for split in ("train", "test"))
+    train, test = (_read(tables, split) for split in ("train", "test"))
     images, labels = train
     return {
         "train": (images[VALIDATION:], labels[VALIDATION:]),
@@ -98,13 +106,8 @@ def _splits(folder: str | None) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def _read(folder: str | None, split: str) -> tuple[Tensor, Tensor]:
-    table = real.load(HUB_ID, folder, split, ("image", "label"))
-    images = torch.from_numpy(real.grey_images(table, "image"))
-    if images.shape[1:] != (SIDE, SIDE):
-        raise ConfigError(
-            f"task.data={folder or 'null'}: images of {tuple(images.shape[1:])} pixels; expected {SIDE}×{SIDE}, grey"
-        )
-    labels = torch.tensor(table["label"][:])
+def _read(tables: Tables, split: str) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(real.grey_images(tables, split, "image", SIDE))
+    labels = torch.tensor(real.class_numbers(tables.read(split, "label")[0]))
     order = torch.from_numpy(np.random.RandomState(SPLIT_SEED).permutation(len(labels)))
     return images[order].flatten(1), labels[order]

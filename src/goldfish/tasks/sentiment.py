@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from goldfish import data as real
 from goldfish import text
 from goldfish.bounds import at_least
 from goldfish.errors import ConfigError
+from goldfish.tables import Tables
 from goldfish.tasks.base import PAD, Batch, StoredTask
 from goldfish.text import Ragged
 
@@ -20,6 +21,16 @@ HUB_IDS = {
     "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
     "sst2": "stanfordnlp/sst2",
     "imdb": "stanfordnlp/imdb",
+}
+COLUMNS = {  # dataset → column → what it holds (goldfish.columns)
+    "rotten_tomatoes": {"text": ("words",), "label": ("classes", 2)},
+    "sst2": {"sentence": ("words",), "label": ("classes", 2)},
+    "imdb": {"text": ("words",), "label": ("classes", 2)},
+}
+ROWS = {  # dataset → split → the fewest rows; HELD_OUT and one more of imdb's training reviews
+    "rotten_tomatoes": {"train": 1, "validation": 1, "test": 1},
+    "sst2": {"train": 1, "validation": 1, "test": 1},
+    "imdb": {"train": 2501, "test": 1},
 }
 SPLITS = ("train", "validation", "test")
 ORDER_SEED = 20_051_231  # the stored sets are sorted by label
@@ -48,7 +59,7 @@ class Sentiment(StoredTask):
 
     Raises:
         ConfigError: when filler leaves no room for the text; on first use, when neither hub nor folder is reachable,
-            or the test labels are hidden.
+            a text is empty, or a label is none of the two classes, as hidden ones of a test split are.
     """
 
     tokens = True
@@ -69,17 +80,22 @@ class Sentiment(StoredTask):
             raise ConfigError(f"task.delay={delay}: leaves nothing of task.length={length}; expected less")
         self.length, self.delay = length, delay
         self.has_lag = delay > 0  # type: ignore[misc]
-        self._given = (dataset, data, vocabulary, min_count)
+        self.reads = {"name": "sentiment", "dataset": dataset, "data": data}
+        self._given = (dataset, vocabulary, min_count)
         self._shaped = (length, shuffle_words, delay)
         self.output_size = 2
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
         """Entries of the vocabulary."""
-        return _encoded(*self._given).vocabulary
+        return _encoded(self.tables, *self._given).vocabulary
+
+    @cached_property
+    def _splits(self) -> dict[str, _Split]:
+        return _splits(self.tables, self._given, self._shaped)
 
     def _split(self, split: str) -> _Split:
-        return _splits(self._given, self._shaped)[split]
+        return self._splits[split]
 
     def size(self, split: str) -> int:
         """Number of texts in a split."""
@@ -125,10 +141,10 @@ class _Encoded(NamedTuple):
     vocabulary: int
 
 
-@cache
-def _splits(given: tuple[Any, ...], shaped: tuple[int, bool, int]) -> dict[str, _Split]:
+@lru_cache(maxsize=8)
+def _splits(tables: Tables, given: tuple[Any, ...], shaped: tuple[int, bool, int]) -> dict[str, _Split]:
     """The splits as they are read: cut, put in disorder, followed by filler."""
-    encoded, (length, shuffle_words, delay) = _encoded(*given), shaped
+    encoded, (length, shuffle_words, delay) = _encoded(tables, *given), shaped
     common = encoded.splits["train"][0].values
     found = {}
     for index, (split, (words, labels)) in enumerate(encoded.splits.items()):
@@ -143,14 +159,13 @@ def _splits(given: tuple[Any, ...], shaped: tuple[int, bool, int]) -> dict[str, 
     return found
 
 
-@cache
-def _encoded(dataset: str, folder: str | None, vocabulary: int, min_count: int) -> _Encoded:
+@lru_cache(maxsize=8)
+def _encoded(tables: Tables, dataset: str, vocabulary: int, min_count: int) -> _Encoded:
     """Read, numbered, in the splits' fixed order; kept in the cache."""
-    content = real.content_hash({"name": "sentiment", "dataset": dataset, "data": folder})
-    settings = {"task": "sentiment", "content": content, "vocabulary": vocabulary, "min_count": min_count}
+    settings = {"task": "sentiment", "dataset": dataset, "vocabulary": vocabulary, "min_count": min_count}
 
     def build() -> text.Arrays:
-        read = {split: _read(dataset, folder, split) for split in SPLITS}
+        read = {split: _read(tables, dataset, split) for split in SPLITS}
         tokenizer = text.train(read["train"][0], "words", size=vocabulary, min_count=min_count)
         arrays: text.Arrays = {"vocabulary": np.array(tokenizer.get_vocab_size())}
         for split, (texts, labels) in read.items():
@@ -158,19 +173,16 @@ def _encoded(dataset: str, folder: str | None, vocabulary: int, min_count: int) 
             arrays[f"{split}.labels"] = np.array(labels)
         return arrays
 
-    arrays = text.cached(settings, build)
+    arrays = text.cached(settings | {"content": tables.content}, build)
     splits = {split: (text.ragged_from(arrays, split), torch.from_numpy(arrays[f"{split}.labels"])) for split in SPLITS}
     return _Encoded(splits, int(arrays["vocabulary"]))
 
 
-def _read(dataset: str, folder: str | None, split: str) -> tuple[list[str], list[int]]:
+def _read(tables: Tables, dataset: str, split: str) -> tuple[list[str], list[int]]:
     """Texts and labels of a split, shuffled."""
-    column = "sentence" if dataset == "sst2" else "text"
     held_out = dataset == "imdb" and split != "test"
-    table = real.load(HUB_IDS[dataset], folder, "train" if held_out else split, (column, "label"), dataset)
-    texts, labels = list(table[column]), list(table["label"])
-    if min(labels) < 0:
-        raise ConfigError(f"task.dataset={dataset}: its {split} labels are hidden; task.data=<folder> that has them")
+    columns = tables.read("train" if held_out else split, *COLUMNS[dataset])
+    texts, labels = columns[0].to_pylist(), real.class_numbers(columns[1]).tolist()
     order = np.random.RandomState(ORDER_SEED).permutation(len(labels)).tolist()
     if held_out:
         order = order[:HELD_OUT] if split == "validation" else order[HELD_OUT:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch import Tensor
 from goldfish import data as real
 from goldfish import text
 from goldfish.bounds import at_least
+from goldfish.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask
 
 HUB_IDS = {"japanese_vowels": None}
+COLUMNS = {"japanese_vowels": {"series": ("steps", 12), "label": ("classes", 9)}}
+ROWS = {"japanese_vowels": {"train": 55, "test": 1}}  # HELD_OUT and one more
 ORDER_SEED = 1999
 HELD_OUT = 54  # of 270 training series: the validation split
 
@@ -33,7 +36,8 @@ class Series(StoredTask):
         length: the longest series in steps; a longer one is cut after them.
 
     Raises:
-        ConfigError: on first use, when the folder is not there.
+        ConfigError: on first use, when the folder is not there, a series is empty, a number in it is not finite, or a
+            label is no class.
     """
 
     variable_length = True
@@ -47,10 +51,14 @@ class Series(StoredTask):
         data: str | None = None,
         length: Annotated[int, at_least(1)] = 29,
     ) -> None:
-        self.length, self._given = length, (dataset, data)
+        self.length, self.reads = length, {"name": "series", "dataset": dataset, "data": data}
+
+    @cached_property
+    def _splits(self) -> dict[str, tuple[list[Tensor], Tensor]]:
+        return _splits(self.tables)
 
     def _split(self, split: str) -> tuple[list[Tensor], Tensor]:
-        return _splits(*self._given)[split]
+        return self._splits[split]
 
     def size(self, split: str) -> int:
         """Number of series in a split."""
@@ -75,19 +83,19 @@ class Series(StoredTask):
         return self._split(split)[1]
 
 
-@cache
-def _splits(dataset: str, folder: str | None) -> dict[str, tuple[list[Tensor], Tensor]]:
-    series, labels = _read(dataset, folder, "train")
+@lru_cache(maxsize=8)
+def _splits(tables: Tables) -> dict[str, tuple[list[Tensor], Tensor]]:
+    series, labels = _read(tables, "train")
     return {
         "train": (series[HELD_OUT:], labels[HELD_OUT:]),
         "validation": (series[:HELD_OUT], labels[:HELD_OUT]),
-        "test": _read(dataset, folder, "test"),
+        "test": _read(tables, "test"),
     }
 
 
-def _read(dataset: str, folder: str | None, split: str) -> tuple[list[Tensor], Tensor]:
+def _read(tables: Tables, split: str) -> tuple[list[Tensor], Tensor]:
     """Series and labels in a fixed order: the stored ones are sorted by speaker."""
-    table = real.load(HUB_IDS[dataset], folder, split, ("series", "label"), dataset)
-    order = np.random.RandomState(ORDER_SEED).permutation(table.num_rows).tolist()
-    rows = [torch.tensor(row, dtype=torch.float32) for row in table["series"]]
-    return [rows[index] for index in order], torch.tensor(table["label"][:])[order]
+    series, labels = tables.read(split, "series", "label")
+    order = np.random.RandomState(ORDER_SEED).permutation(len(labels)).tolist()
+    rows = [torch.tensor(row, dtype=torch.float32) for row in series.to_pylist()]
+    return [rows[index] for index in order], torch.tensor(real.class_numbers(labels))[order]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import data as real
 from goldfish import text
 from goldfish.bounds import at_least
 from goldfish.metrics.entity_f1 import entity_f1
+from goldfish.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask
 from goldfish.text import Ragged
 
@@ -21,8 +21,17 @@ HUB_IDS = {
     "snips_slots": None,
     "wnut_17": "leondz/wnut_17@refs/convert/parquet",
 }
+COLUMNS = {  # dataset → column → what it holds (goldfish.columns): tags of these words, and whether they tell entities
+    "ud_english_ewt": {"tokens": ("tokens",), "upos": ("tags", "tokens", False)},
+    "snips_slots": {"tokens": ("tokens",), "ner_tags": ("tags", "tokens", True)},
+    "wnut_17": {"tokens": ("tokens",), "ner_tags": ("tags", "tokens", True)},
+}
+ROWS = {
+    "ud_english_ewt": {"train": 1, "validation": 1, "test": 1},
+    "snips_slots": {"train": 1, "validation": 1, "test": 1},
+    "wnut_17": {"train": 1, "validation": 1, "test": 1},
+}
 SPLITS = ("train", "validation", "test")
-COLUMNS = {"ud_english_ewt": "upos", "snips_slots": "ner_tags", "wnut_17": "ner_tags"}
 SUFFIX = 3  # letters of a word that stand for it, where it has no entry of its own
 
 
@@ -34,7 +43,8 @@ class Tagging(StoredTask):
     Args:
         dataset: ud_english_ewt: 17 parts of speech of 16,622 sentences from the web (Silveira et al. 2014).
             snips_slots: 39 kinds of slots of 14,484 commands to an assistant (Coucke et al. 2018).
-            wnut_17: 6 kinds of rare entities of 5,690 short messages (Derczynski et al. 2017).
+            wnut_17: 6 kinds of rare entities of 5,690 short messages (Derczynski et al. 2017). Tags of slots and
+            entities follow IOB, IOBES or BILOU.
         data: a folder with the parquet files of that dataset; null takes the hub's.
         length: the longest sentence in words; a longer one is cut after them.
         vocabulary: the most entries that the vocabulary may have.
@@ -43,7 +53,8 @@ class Tagging(StoredTask):
             letters, where these are common enough. one: UNKNOWN for all.
 
     Raises:
-        ConfigError: on first use, when neither hub nor folder is reachable.
+        ConfigError: on first use, when neither hub nor folder is reachable, a sentence has no words or another number
+            of tags, or a tag is no class or follows no known scheme.
     """
 
     tokens = True
@@ -62,11 +73,12 @@ class Tagging(StoredTask):
         unknown: Literal["ending", "one"] = "ending",
     ) -> None:
         self.length, self.dataset = length, dataset
-        self._given = (dataset, data, vocabulary, min_count, unknown)
+        self.reads = {"name": "tagging", "dataset": dataset, "data": data}
+        self._given = (dataset, vocabulary, min_count, unknown)
 
-    @property
+    @cached_property
     def _encoded(self) -> _Encoded:
-        return _encoded(*self._given)
+        return _encoded(self.tables, *self._given)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -123,26 +135,27 @@ class _Encoded(NamedTuple):
     vocabulary: int
 
 
-@cache
-def _encoded(dataset: str, folder: str | None, vocabulary: int, min_count: int, unknown: str) -> _Encoded:
-    content = real.content_hash({"name": "tagging", "dataset": dataset, "data": folder})
-    given = {"vocabulary": vocabulary, "min_count": min_count, "unknown": unknown}
+@lru_cache(maxsize=8)
+def _encoded(tables: Tables, dataset: str, vocabulary: int, min_count: int, unknown: str) -> _Encoded:
+    given = {"dataset": dataset, "vocabulary": vocabulary, "min_count": min_count, "unknown": unknown}
 
     def build() -> text.Arrays:
-        read = {split: _read(dataset, folder, split) for split in SPLITS}
-        train, names = read["train"][0], read["train"][2]
+        read = {split: tables.read(split, *COLUMNS[dataset]) for split in SPLITS}
+        train, names = read["train"][0].to_pylist(), tables.classes("train", list(COLUMNS[dataset])[1])
         endings = [[ending(word) for word in words] for words in train] if unknown == "ending" else []
         seen = [word for words in train for word in words] + [shape for shapes in endings for shape in shapes]
         tokenizer = text.train(seen, "tokens", size=vocabulary, min_count=min_count)
         entries = tokenizer.get_vocab()
         arrays: text.Arrays = {"vocabulary": np.array(tokenizer.get_vocab_size()), "names": np.array(names)}
-        for split, (sentences, tags, _) in read.items():
-            known = [[word if word.lower() in entries else ending(word) for word in words] for words in sentences]
+        for split, (sentences, tags) in read.items():
+            known = [
+                [word if word.lower() in entries else ending(word) for word in words] for words in sentences.to_pylist()
+            ]
             arrays |= text.ragged_arrays(f"{split}.words", text.encode(tokenizer, known, "tokens"))
-            arrays |= text.ragged_arrays(f"{split}.tags", Ragged.of(tags))
+            arrays |= text.ragged_arrays(f"{split}.tags", Ragged.of(tags.to_pylist()))
         return arrays
 
-    arrays = text.cached({"task": "tagging", "content": content, **given}, build)
+    arrays = text.cached({"task": "tagging", "content": tables.content, **given}, build)
     words, tags = (
         {split: text.ragged_from(arrays, f"{split}.{kind}") for split in SPLITS} for kind in ("words", "tags")
     )
@@ -153,10 +166,3 @@ def ending(word: str) -> str:
     """What stands for a rare word: such as "[capital] ing"; no word of a text contains a space."""
     kind = "digit" if any(map(str.isdigit, word)) else "capital" if word[:1].isupper() else "other"
     return f"[{kind}] {word[-SUFFIX:]}".lower()
-
-
-def _read(dataset: str, folder: str | None, split: str) -> tuple[list[list[str]], list[list[int]], list[str]]:
-    """Words and tags of a split, and the tags' names."""
-    column = COLUMNS[dataset]
-    table = real.load(HUB_IDS[dataset], folder, split, ("tokens", column), dataset)
-    return list(table["tokens"]), list(table[column]), list(table.features[column].feature.names)

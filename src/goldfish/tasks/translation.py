@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import data as real
 from goldfish import text
 from goldfish.bounds import at_least, between
-from goldfish.errors import ConfigError
+from goldfish.tables import Tables
 from goldfish.tasks.base import END, PAD, Batch, StoredTask
 from goldfish.text import Ragged
 
 HUB_IDS = {"tatoeba_en_fr": None, "opus_books_en_fr": "Helsinki-NLP/opus_books:en-fr", "multi30k_en_de": None}
+COLUMNS = {
+    "tatoeba_en_fr": {"en": ("texts",), "fr": ("texts",)},
+    "opus_books_en_fr": {"en": ("texts",), "fr": ("texts",)},
+    "multi30k_en_de": {"en": ("texts",), "de": ("texts",)},
+}
+CHOOSE = {  # argument → dataset → the column that it puts another one in place of
+    "source": {"tatoeba_en_fr": "en", "opus_books_en_fr": "en", "multi30k_en_de": "en"},
+    "target": {"tatoeba_en_fr": "fr", "opus_books_en_fr": "fr", "multi30k_en_de": "de"},
+}
+ROWS = {
+    "tatoeba_en_fr": {"train": 1, "validation": 1, "test": 1},
+    "opus_books_en_fr": {"train": 1, "validation": 1, "test": 1},
+    "multi30k_en_de": {"train": 1, "validation": 1, "test": 1},
+}
 SPLITS = ("train", "validation", "test")
 LARGEST = 999_999  # numeral
 NUMERALS = {"train": 16_000, "validation": 2_000, "test": 2_000}
@@ -32,7 +46,8 @@ class Translation(StoredTask):
     """Translate: the source's pieces are read, the target's are decoded one after another, END included.
 
     Words are cut into pieces (byte-pair encoding, Sennrich et al. 2016), numbered by a vocabulary for each language,
-    made from the training split. Pairs with more than `length` pieces on either side are left out of every split.
+    made from the training split. Pairs with more than `length` pieces on either side, or none, are left out of every
+    split. Scores compare with the stored text, of which pieces may lack letters that the training split lacks.
 
     By hand (numerals): source 4 0 7, target four hundred seven END, T = 4.
 
@@ -49,7 +64,8 @@ class Translation(StoredTask):
         pairs: training pairs, the first of the split in its fixed order; 0 takes all.
 
     Raises:
-        ConfigError: on first use, when neither hub nor folder is reachable.
+        ConfigError: on first use, when neither hub nor folder is reachable, a column is missing or holds no texts, or
+            every pair of a split is too long.
     """
 
     tokens = True
@@ -70,11 +86,12 @@ class Translation(StoredTask):
     ) -> None:
         languages = ("digits", "words") if dataset == "numerals" else dataset.split("_")[-2:]
         self.length = length
-        self._given = (dataset, data, source or languages[0], target or languages[1], length, vocabulary, pairs)
+        self.reads = {"name": "translation", "dataset": dataset, "data": data, "source": source, "target": target}
+        self._given = (dataset, source or languages[0], target or languages[1], length, vocabulary, pairs)
 
-    @property
+    @cached_property
     def _encoded(self) -> _Encoded:
-        return _encoded(*self._given)
+        return _encoded(self._found, *self._given)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -90,10 +107,20 @@ class Translation(StoredTask):
         """Number of pairs in a split."""
         return len(self._encoded.sources[split])
 
+    def too_short(self, split: str) -> str:
+        """What is wrong with a split of which no pair is left."""
+        return f"task.length={self.length}: every pair of the split '{split}' is longer; expected a greater length"
+
     def examples(self, split: str, rows: Tensor, length: int) -> Batch:
         """The pairs at these rows, both sides in T = length steps."""
         targets = self._encoded.targets[split].padded(rows, length)
         return Batch(self._encoded.sources[split].padded(rows, length), targets, targets != PAD)
+
+    def evaluation(self, split: str, length: int, n: int) -> Batch:
+        """As of every stored task; each pair knows its stored text."""
+        batch = super().evaluation(split, length, n)
+        begin = self.size("validation") if split == "test" else 0
+        return replace(batch, stored=begin + torch.arange(len(batch.inputs)))
 
     def buckets(self) -> list[tuple[int, Tensor]]:
         """Pairs whose longer side is about equally long."""
@@ -115,10 +142,16 @@ class Translation(StoredTask):
         return found
 
     def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
-        """bleu and chrf of sacrebleu over the corpus, 0 … 100; exact: the share of sentences that are right."""
+        """bleu and chrf of sacrebleu over the corpus, 0 … 100; exact: the share of sentences that are right.
+
+        `batch` is an evaluation set or a part of one: its pairs know their stored text.
+        """
         from sacrebleu import corpus_bleu, corpus_chrf
 
-        found, wanted = ([self.text("target", row) for row in rows] for rows in (predictions, batch.targets))
+        if batch.stored is None:
+            raise ValueError("only the sets of Translation.evaluation know the text that scores compare with")
+        found = [self.text("target", row) for row in predictions]
+        wanted = [self._encoded.references[row] for row in batch.stored.tolist()]
         exact = sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
         bleu, chrf = corpus_bleu(found, [wanted]), corpus_chrf(found, [wanted])
         return {"bleu": float(bleu.score), "chrf": float(chrf.score), "exact": exact}
@@ -128,18 +161,19 @@ class _Encoded(NamedTuple):
     sources: dict[str, Ragged]
     targets: dict[str, Ragged]
     tokenizers: tuple[Any, Any]
+    references: list[str]  # the stored targets of the validation split, then those of the test split
 
 
-@cache
+@lru_cache(maxsize=8)
 def _encoded(
-    dataset: str, folder: str | None, source: str, target: str, length: int, vocabulary: int, pairs: int
+    tables: Tables | None, dataset: str, source: str, target: str, length: int, vocabulary: int, pairs: int
 ) -> _Encoded:
-    content = real.content_hash({"name": "translation", "dataset": dataset, "data": folder})
+    content = tables.content if tables else None
     given = {"dataset": dataset, "source": source, "target": target, "vocabulary": vocabulary}
     kind: text.Kind = "tokens" if dataset == "numerals" else "bpe"
 
     def build() -> text.Arrays:
-        read = _numerals() if dataset == "numerals" else {s: _read(dataset, folder, s, source, target) for s in SPLITS}
+        read = {split: _read(tables, split, source, target) for split in SPLITS} if tables else _numerals()
         arrays: text.Arrays = {}
         for side, name in enumerate(("sources", "targets")):
             given = read["train"][side]
@@ -148,10 +182,14 @@ def _encoded(
             arrays[name] = text.packed(tokenizer)
             for split, sides in read.items():
                 arrays |= text.ragged_arrays(f"{name}.{split}", text.encode(tokenizer, sides[side], kind))
+        for split in SPLITS[1:]:
+            written = read[split][1]
+            plain = [" ".join(words) for words in written] if kind == "tokens" else written
+            arrays |= text.texts_arrays(f"references.{split}", plain)
         return arrays
 
     arrays = text.cached({"task": "translation", "content": content, **given}, build)
-    sources, targets = {}, {}
+    sources, targets, references = {}, {}, []
     for split in SPLITS:
         read, written = (text.ragged_from(arrays, f"{name}.{split}") for name in ("sources", "targets"))
         short = (read.lengths <= length) & (written.lengths < length) & (read.lengths > 0) & (written.lengths > 0)
@@ -159,30 +197,20 @@ def _encoded(
         rows = rows[:pairs] if pairs and split == "train" else rows
         sources[split] = read.take(rows)
         targets[split] = Ragged.of([[*written[row].tolist(), END] for row in rows.tolist()])
-    return _Encoded(sources, targets, (text.unpacked(arrays["sources"]), text.unpacked(arrays["targets"])))
+        if split != "train":
+            plain = text.texts_from(arrays, f"references.{split}")
+            references += [plain[row] for row in rows.tolist()]
+    tokenizers = (text.unpacked(arrays["sources"]), text.unpacked(arrays["targets"]))
+    return _Encoded(sources, targets, tokenizers, references)
 
 
 Pairs = tuple[list[Any], list[Any]]
 
 
-def _read(dataset: str, folder: str | None, split: str, source: str, target: str) -> Pairs:
+def _read(tables: Tables, split: str, source: str, target: str) -> Pairs:
     """Both sides of a split."""
-    files = real.parquet_files(HUB_IDS[dataset], folder, dataset)
-    if split not in files:
-        raise ConfigError(
-            f"task.dataset={dataset}: no parquet file of the split '{split}'; expected {', '.join(SPLITS)}"
-        )
-    from pyarrow import parquet
-
-    names = parquet.read_schema(files[split][0]).names
-    if "translation" not in names:
-        table = real.load(HUB_IDS[dataset], folder, split, (source, target), dataset)
-        return list(table[source]), list(table[target])
-    rows = list(real.load(HUB_IDS[dataset], folder, split, ("translation",), dataset)["translation"])
-    for language in (source, target):
-        if language not in rows[0]:
-            raise ConfigError(f"task.dataset={dataset}: no language '{language}'; expected {' or '.join(rows[0])}")
-    return [row[source] for row in rows], [row[target] for row in rows]
+    read, written = tables.read(split, source, target)
+    return read.to_pylist(), written.to_pylist()
 
 
 def _numerals() -> dict[str, Pairs]:

@@ -93,7 +93,7 @@ def _input(data: Data) -> DatasetInput:
 
 
 def write_artifacts(outcome: Outcome, folder: Path) -> None:
-    """Write config.yaml, curves.parquet and weights.pt; a run without curves or weights has no such file."""
+    """Write config.yaml, curves.parquet, weights.pt and data.sha256, the hash of real data; each where there is one."""
     import yaml
 
     text = yaml.safe_dump(outcome.config, sort_keys=False, allow_unicode=True)
@@ -105,6 +105,8 @@ def write_artifacts(outcome: Outcome, folder: Path) -> None:
         columns = zip(*outcome.curves, strict=True)
         table = pyarrow.table(dict(zip(("quantity", "phase", "x", "value"), map(list, columns), strict=True)))
         pyarrow.parquet.write_table(table, folder / "curves.parquet")
+    if outcome.content:
+        (folder / "data.sha256").write_text(f"{outcome.content}\n", encoding="utf-8")
     saved = outcome.state_dict.get("weights.pt")
     if isinstance(saved, bytes):  # a worker of a sweep saved them: its parent imports no torch
         (folder / "weights.pt").write_bytes(saved)

@@ -107,4 +107,5 @@ def _outcome(pack: FittedPack, replica: int, row: Measured, started: float, seco
         started=started,
         packed=len(pack.configs),
         engine="scikit-learn",
+        content=pack.task.content,
     )

@@ -43,6 +43,7 @@ class Outcome:
         engine: the engine that trained it: eager, stepwise, cpu or cuda.
         nondeterministic: why the same run may have other bits when it is trained again, else "".
         dataset: the run's test set as MLflow records it: name, digest, source, schema, profile.
+        content: the hash of the real data that it was trained on (goldfish.data.content_hash), "" of synthetic data.
     """
 
     config: dict[str, Any]
@@ -59,3 +60,4 @@ class Outcome:
     engine: str = ""
     nondeterministic: str = ""
     dataset: dict[str, str] = field(default_factory=dict)
+    content: str = ""

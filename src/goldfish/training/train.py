@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from goldfish import registry
 from goldfish.config import Config
 from goldfish.errors import ConfigError
-from goldfish.tasks.base import Task
+from goldfish.tasks.base import StoredTask, Task
 from goldfish.threads import one_thread
 from goldfish.training.active import Active
 from goldfish.training.checkpoint import Checkpointing
@@ -73,7 +73,7 @@ def train_pack(
 
     Raises:
         ValueError: when the runs do not fit into one pack.
-        ConfigError: when trainer.accelerator=gpu and there is none.
+        ConfigError: when trainer.accelerator=gpu and there is none, or the task's data cannot be trained on.
         Interrupted: when `stop` was true. A checkpoint of that step was written, where there is checkpointing.
         CheckpointError: when a checkpoint cannot be written; the one before is still there.
     """
@@ -84,6 +84,8 @@ def train_pack(
     dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
     with one_thread(), deterministic(device) as unsure:
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
+        if isinstance(task, StoredTask):
+            task.check()
         if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
         active = Active(configs, task, device, dtype)
@@ -240,4 +242,5 @@ def _outcome(module: PackModule, replica: int, measured: Measured, started: floa
         started=started,
         packed=len(module.configs),
         engine=module.engine,
+        content=module.task.content,
     )

@@ -24,7 +24,8 @@ def trained(folder: Path | str) -> PackModule:
 
     Raises:
         ConfigError: where a file is missing, as weights.pt is of a model that is fitted in closed form or by
-            scikit-learn.
+            scikit-learn; where the task's data cannot be reached, or are others than the run was trained on, which
+            data.sha256 says of runs that have it.
     """
     import yaml
 
@@ -35,9 +36,21 @@ def trained(folder: Path | str) -> PackModule:
     weights = torch.load(Path(folder) / "weights.pt", weights_only=True)
     arguments = {key: value for key, value in config["task"].items() if key != "name"}
     task: Task = registry.load("task", config["task"]["name"])(**arguments)
+    _same_data(Path(folder) / "data.sha256", task)
     dtype = torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
     module = PackModule([config], task, dtype, torch.device("cpu"))
     with torch.no_grad():
         for name, parameter in module.model.named_parameters():
             parameter.copy_(weights[name].unsqueeze(0))
     return module.eval()
+
+
+def _same_data(recorded: Path, task: Task) -> None:
+    """Numbers of words and classes mean something else in other data."""
+    if recorded.is_file():
+        then = recorded.read_text(encoding="utf-8").strip()
+        if task.content != then:
+            raise ConfigError(
+                f"task.data: the data have changed since this run was trained on them (content {task.content[:12]}, "
+                f"then {then[:12]}); expected those it was trained on"
+            )
