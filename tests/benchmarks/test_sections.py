@@ -132,13 +132,13 @@ def test_operations_counted_by_hand() -> None:
 def test_the_ceiling_is_the_fastest_library_on_its_fastest_path_and_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")  # OpenBLAS would take the code of a processor of 2004
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")  # OpenBLAS would take the code of a processor of 2008
     monkeypatch.setattr(blas, "LIBRARIES", {name: blas.LIBRARIES[name] for name in ("numpy", "scipy")})
     ceilings, case = floor.jobs(bench)[:2]
     rows = ceilings.run()
     products = [item for item in rows if item.unit == "GFLOP/s"]
     assert len(products) == 2 * 2, "two libraries, one thread and two"
-    assert not [item for item in products if "Prescott" in item.case]
+    assert not [item for item in products if "Nehalem" in item.case]
     fastest = {item.peer: item.case for item in products if item.note == "the fastest: the ceiling"}
     for unit in ("1 thread", "2 threads"):
         rates = {item.case: item.value for item in products if item.peer == unit}

@@ -89,7 +89,8 @@ def render(results: Path, docs: Path, order: Sequence[tuple[str, str]]) -> list[
 
 def _facts(facts: dict[str, str]) -> str:
     quick = " A quick look, not the benchmark." if facts["quick"] == "yes" else ""
-    settings = f"{facts['threads']} threads, load {facts['load']} at the start; engine=auto: {facts['auto']}"
+    threads = f"{facts['threads']} thread{'' if facts['threads'] == '1' else 's'}"
+    settings = f"{threads}, load {facts['load']} at the start; engine=auto: {facts['auto']}"
     where = f"{facts['machine']}; {settings}"
     commit, _, changes = facts["commit"].partition("+")
     at = f"commit {commit[:10] or 'unknown'}{' with changes' if changes else ''}"

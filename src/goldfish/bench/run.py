@@ -76,7 +76,8 @@ def _heading(device: str, threads: int) -> str:
     facts = results.about(device, threads, False)
     load = float(facts["load"])
     busy = " – this machine is busy: believe the spreads, not the times" if load > 0.5 * (os.cpu_count() or 1) else ""
-    return f"{facts['machine']}; {threads} threads; engine=auto: {facts['auto']}; load {load:.2f}{busy}"
+    count = f"{threads} thread{'' if threads == 1 else 's'}"
+    return f"{facts['machine']}; {count}; engine=auto: {facts['auto']}; load {load:.2f}{busy}"
 
 
 def _keep_freed_memory() -> None:
