@@ -1,7 +1,7 @@
 // Runs CUDA kernels on the CPU, one cluster of blocks after another: a CUDA thread is a fibre that yields where it waits.
 //
-// Between two barriers the fibres run in an order drawn from a seed, warps apart and lanes apart, and shared memory starts
-// as NaN. An asynchronous copy makes its target NaN when it is asked for and lands when it is waited for; the lanes of a
+// Between two barriers the fibres run in an order drawn from a seed, lanes apart, a block of a cluster now and then stands
+// still, and shared memory starts as NaN. An asynchronous copy makes its target NaN when it is asked for and lands when it is waited for; the lanes of a
 // shuffle meet. So a missing barrier, a forgotten initialisation, a buffer taken too early and a write beyond the block's
 // share show up as other bits or as an error. Compiled with -ffp-contract=off every operation rounds as IEEE says, as it
 // does on the GPU with contraction off. Under -fsanitize=address,undefined every access is checked as well.
@@ -19,6 +19,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 
 struct Index {
     unsigned x, y, z;
@@ -130,23 +131,29 @@ static Error together(unsigned cluster, unsigned threads, uint64_t &seed, size_t
         fibre.copies.clear();
     }
     fault = NONE;
+    const auto draw = [&](size_t below) {
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        return (seed >> 33) % below;
+    };
+    size_t asleep = cluster, nap = 0;  // one block of several stands still for a while, so that others run ahead of it
     for (;;) {
         if (seed)
-            for (size_t i = all - 1; i > 0; --i) {
-                seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-                std::swap(order[i], order[(seed >> 33) % (i + 1)]);
-            }
+            for (size_t i = all - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
+        if (seed && cluster > 1 && nap-- == 0) asleep = draw(cluster), nap = draw(24);
         size_t done = 0;
         bool moved = false;
         for (size_t i : order) {
-            if (!fibres[i].done && fibres[i].place == NOWHERE) resume(fibres[i]), moved = true;
+            if (!fibres[i].done && fibres[i].place == NOWHERE && fibres[i].block != asleep) resume(fibres[i]), moved = true;
             done += fibres[i].done;
         }
         if (done == all || fault) break;
         for (size_t i = 0; i < all; i += WARP) moved |= release(i, WARP, AT_WARP);
         for (size_t i = 0; i < all; i += threads) moved |= release(i, threads, AT_BLOCK);
         moved |= release(0, all, AT_CLUSTER);
-        if (!moved) fault = DIVERGED;  // some threads wait for others that left, or that wait elsewhere
+        if (!moved && asleep < cluster)
+            asleep = cluster, nap = 0;
+        else if (!moved)
+            fault = DIVERGED;  // some threads wait for others that left, or that wait elsewhere
     }
     for (Block &block : blocks) {
         for (size_t i = shared; i < shared + EDGE; ++i)
@@ -215,12 +222,12 @@ static inline void await_copies() {
 }
 
 static inline void wait_for_cluster() { emulator::wait(emulator::AT_CLUSTER); }
-static inline unsigned rank_in_cluster() { return emulator::current->block; }
 
 // The place in another block's shared memory that stands there where `here` stands in this one's.
 template <typename T>
 static inline void store_at(T *here, unsigned rank, T value) {
     using namespace emulator;
+    if (rank >= blocks.size()) std::abort();
     T *there = (T *)(blocks[rank].memory + ((char *)here - blocks[current->block].memory));
     *there = value;
 }

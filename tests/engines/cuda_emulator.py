@@ -27,7 +27,8 @@ each_cuda_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compile the CUDA kernels for the CPU")
-H100 = Multiprocessor((9, 0), 132, 232448)
+H100 = Multiprocessor((9, 0), 132, 232448, 8)
+A100 = Multiprocessor((8, 0), 108, 166912)
 _NAMES = {source.GEMM: ("gemm",), source.SUMS: ("add_up", "norms")}
 _ERRORS = {
     1: "some threads wait for others that left or wait elsewhere",
@@ -79,6 +80,9 @@ class Emulator:
         self.launched.append(kernel)
         assert kernel.shared_memory <= self.gpu.shared_memory
         assert kernel.threads <= 1024
+        cluster = dict(kernel.macros).get("CLUSTER", 1)
+        assert cluster <= self.gpu.cluster
+        assert grid[0] % cluster == 0
         assert all(0 < n <= limit for n, limit in zip(grid, (2**31 - 1, 65535, 65535), strict=True))
         library = _library(self.folder, kernel.source, kernel.macros, self.flags)
         pointer = ctypes.c_void_p.in_dll(library, f"emulate_{kernel.name}").value
@@ -90,7 +94,7 @@ class Emulator:
             *map(type, values),
         )(pointer)  # fmt: skip
         numbers = (ctypes.c_uint * 3)(*grid)
-        error = run(ctypes.addressof(numbers), 1, kernel.threads, self.seed, kernel.shared_memory, *values)
+        error = run(ctypes.addressof(numbers), cluster, kernel.threads, self.seed, kernel.shared_memory, *values)
         if error:
             raise RuntimeError(f"{kernel.source} {kernel.name}: {_ERRORS[error]}")
         for g in guarded:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engines.cuda_emulator import H100
+from tests.engines.cuda_emulator import A100, H100
 
 from goldfish import registry
 from goldfish.engines.cuda import gemm, launch, plan, source, store
@@ -25,12 +25,14 @@ def _compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("size", [4, 8], ids=["float32", "float64"])
 @pytest.mark.parametrize(
-    ("name", "H"), [("rnn", 32), ("rnn", 33), ("lstm", 64), ("lstm", 128), ("gru", 64), ("gru", 180)]
+    ("name", "H"), [("rnn", 32), ("rnn", 33), ("lstm", 64), ("lstm", 128), ("gru", 64), ("gru", 200)]
 )
 def test_cells(name: str, H: int, size: int, architecture: str) -> None:
     for rows in (1, 4):
-        found = plan.lay_out(registry.load("cell", name)(hidden_size=H, num_layers=1), size, rows, H100)
+        cell, gpu = registry.load("cell", name)(hidden_size=H, num_layers=1), H100 if architecture == "sm_90" else A100
+        found = plan.lay_out(cell, size, rows, gpu)
         assert found is not None
+        assert (found.cluster > 1) == (H == 200 and gpu is H100)
         code = launch.compiled(found.cell, found.macros(), architecture)
         assert code.startswith(b"\x7fELF")
         assert b"forward" in code

@@ -10,7 +10,9 @@ import torch
 from tests.engines.cuda_emulator import emulated, needs_compiler
 from torch import Tensor
 
+from goldfish.engines import select
 from goldfish.engines.cuda import gemm, launch, readout
+from goldfish.models.parts.readout import Readout
 
 pytestmark = needs_compiler
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -100,6 +102,24 @@ def test_linear(dtype: torch.dtype) -> None:
         _close(a, b)
     for a, b in zip(outcome(True, dtype, slice(1, 2)), found, strict=True):
         assert torch.equal(a, b[1:2])
+
+
+def test_a_readout_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU whose kernels are right; elsewhere torch's product, with the same numbers."""
+    torch.manual_seed(0)
+    module, h, outcomes = Readout(17, 3, 2), torch.randn(2, 6, 17), []
+    for replica in range(2):
+        module.initialise(replica, torch.Generator().manual_seed(replica))
+    calls: list[torch.dtype] = []
+    for on_a_gpu in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "is_cuda", on_a_gpu)
+            patch.setattr(select, "has_own_products", lambda dtype: not calls.append(dtype))
+            found = module(h)
+        outcomes.append([found, *torch.autograd.grad(found.sin().sum(), list(module.parameters()))])
+    for a, b in zip(*outcomes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert calls == [torch.float32]
 
 
 def test_linear_of_nothing() -> None:

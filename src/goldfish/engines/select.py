@@ -35,7 +35,8 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     """The module whose `run` runs a cell on a device.
 
     `auto` takes `cpu` or `cuda`, by the device, where that engine can run the cell here, otherwise `stepwise`, saying
-    once why, and `eager` for a cell that has no hand-derived adjoint.
+    once why, and `eager` for a cell that has no hand-derived adjoint. `cuda` does so, too, where a cell is too large
+    for it in float64 only.
 
     Raises:
         ConfigError: when the engine that was asked for cannot run the cell here, or the device is not supported.
@@ -54,10 +55,22 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     reason = _reason(module, cell, dtype)
     if not reason:
         return module
-    if engine != "auto":
+    if engine == "cpu" or (engine == "cuda" and not module.only_in_single(cell, dtype)):
         raise ConfigError(f"engine={engine}: {reason}; use engine=auto")
-    _say(f"engine=auto takes stepwise instead of {kind}, which is faster: {reason}")
+    _say(f"engine={engine} takes stepwise instead of {kind}, which is faster: {reason}")
     return stepwise
+
+
+@cache
+def has_own_products(dtype: torch.dtype) -> bool:
+    """Whether products on the current CUDA device can be this project's own, whose bits do not depend on the pack."""
+    from goldfish.cells.rnn import RNN
+    from goldfish.engines import cuda
+
+    reason = _reason(cuda, RNN(hidden_size=8, num_layers=1), dtype)
+    if reason:
+        _say(f"the readout's last bits depend on the pack's size here: {reason}")
+    return not reason
 
 
 def _reason(module: ModuleType, cell: Cell, dtype: torch.dtype) -> str:

@@ -99,6 +99,17 @@ def _distrusted(cell: HandDerivedCell, dtype: torch.dtype) -> str:
     return verdict.of(cell, dtype, device).reason
 
 
+def only_in_single(cell: Cell, dtype: torch.dtype) -> bool:
+    """Whether W_hh is too large for this engine in float64, and is not in float32.
+
+    A run that trains in float32 measures a copy of its network in float64.
+    """
+    from goldfish.engines.cuda import plan
+
+    known = isinstance(cell, HandDerivedCell) and type(cell).__module__ in CELLS
+    return known and dtype == torch.float64 and bool(plan.too_large(cell, 8)) and not plan.too_large(cell, 4)
+
+
 def verdicts() -> list[Verdict]:
     """The verdicts on the current CUDA device's kernels: every cell's at H = 32 and 128, and all remembered ones.
 

@@ -115,7 +115,7 @@ class _Layer:
 
     def _launch(self, name: str, own: plan.Pass, arguments: list[Any]) -> None:
         kernel = launch.Kernel(self.plan.cell, self.plan.macros(), name, own.threads, own.shared_memory)
-        grid = (self.R * -(-self.B // self.plan.rows), 1, 1)
+        grid = (self.R * -(-self.B // self.plan.rows) * self.plan.cluster, 1, 1)
         if self.timed:
             self.seconds += launch.seconds(kernel, grid, arguments)
         else:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from goldfish.engines.cuda import store
-from goldfish.engines.cuda.plan import Multiprocessor
+from goldfish.engines.cuda.plan import CLUSTERS, Multiprocessor
 from goldfish.engines.cuda.source import text
 
 Argument = Tensor | np.int32 | np.int64 | None  # None is a null pointer
@@ -42,8 +42,24 @@ class _Stream:
 
 def multiprocessor(device: torch.device) -> Multiprocessor:
     """What the device has."""
-    found: Any = torch.cuda.get_device_properties(device)
-    return Multiprocessor((found.major, found.minor), found.multi_processor_count, found.shared_memory_per_block_optin)
+    with torch.cuda.device(device):
+        return _multiprocessor(torch.cuda.current_device())
+
+
+@cache
+def _multiprocessor(index: int) -> Multiprocessor:
+    from cuda.bindings import driver
+
+    found: Any = torch.cuda.get_device_properties(index)
+    has_clusters = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH
+    error, clusters = driver.cuDeviceGetAttribute(has_clusters, driver.CUdevice(index))
+    usable = found.major >= 9 and error == driver.CUresult.CUDA_SUCCESS and bool(clusters)
+    return Multiprocessor(
+        (found.major, found.minor),
+        found.multi_processor_count,
+        found.shared_memory_per_block_optin,
+        CLUSTERS[-1] if usable else 1,
+    )
 
 
 def launch(kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[Argument]) -> None:

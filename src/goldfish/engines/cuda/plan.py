@@ -1,8 +1,9 @@
 """How a layer is laid over a GPU: slices, threads, tiles, and where W_hh is kept. Only `slices` sets bits.
 
 A block takes a tile of 1, 2, 4 or 8 rows of one replica through the whole sequence. Its product with W_hh is cut into
-slices over k; a thread owns four rows of one slice. W_hh stays in registers as far as it fits, then in shared memory;
-the rest, if any, is read from L2 in every step.
+slices over k; a thread owns four rows of one slice. W_hh stays in registers as far as it fits, then in shared memory.
+What one multiprocessor cannot keep is dealt, unit by unit, to the blocks of a cluster, where the GPU has clusters;
+where it has none, the rest is read from L2 in every step.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ TILES = (1, 2, 4, 8)
 THREADS = 512  # of one multiprocessor: 128 registers each
 REGISTERS = 64  # of a thread, that hold weights
 LARGEST = 2**20  # bytes of one replica's W_hh: reading more from L2 in every step is not worth it
+CLUSTERS = (1, 2, 4, 8)  # blocks; 8 is what every GPU with clusters takes
+CLUSTERED = 192  # units from which on a cluster pays: below, little is left to be read from L2
 NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 COLUMNS = {"rnn": 1, "lstm": 4, "gru": 4}  # of dL/d(gates), in units of H
 _WARP = 32
@@ -23,11 +26,19 @@ _WARP = 32
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What a GPU has: its compute capability, multiprocessors, and bytes of shared memory that a block may take."""
+    """What a GPU has.
+
+    Attributes:
+        capability: its compute capability.
+        count: multiprocessors.
+        shared_memory: bytes that a block may take.
+        cluster: blocks of the largest cluster; 1 where it has none.
+    """
 
     capability: tuple[int, int]
     count: int
     shared_memory: int
+    cluster: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,13 @@ class Plan:
     rows: int
     forward: Pass
     backward: Pass
+    cluster: int  # blocks that share a tile
+    own: int  # units of each, the last one's may be fewer
 
     def macros(self) -> tuple[tuple[str, int], ...]:
         """The constants of the kernels' source."""
         found = {"DOUBLE": int(self.double), "H": self.H, "ROWS": self.rows, "NONLINEARITY": self.nonlinearity}
+        found |= {"CLUSTER": self.cluster, "OWN": self.own}
         for name, own in (("FORWARD", self.forward), ("BACKWARD", self.backward)):
             found |= {
                 f"{name}_SLICES": own.slices,
@@ -99,7 +113,7 @@ def choose(cell: HandDerivedCell, size: int, R: int, B: int, gpu: Multiprocessor
     found = None
     for plan in _plans(cell, size, gpu):
         found, rows = plan, plan.rows
-        at_once = gpu.count * min(plan.forward.blocks, plan.backward.blocks)
+        at_once = gpu.count * min(plan.forward.blocks, plan.backward.blocks) // plan.cluster
         if rows == asked or (asked is None and R * -(-B // rows) <= at_once):
             break
     if found is None:
@@ -125,15 +139,32 @@ def _plans(cell: HandDerivedCell, size: int, gpu: Multiprocessor) -> list[Plan]:
 
 def lay_out(cell: HandDerivedCell, size: int, rows: int, gpu: Multiprocessor) -> Plan | None:
     """The plan for tiles of so many rows, or None where their states do not fit shared memory."""
+    return _lay_out(cell, size, rows, _cluster(cell, size, gpu), gpu)
+
+
+@lru_cache(maxsize=1024)
+def _cluster(cell: HandDerivedCell, size: int, gpu: Multiprocessor) -> int:
+    """The fewest blocks that keep all weights on chip, beside the sources of a tile of four rows; 1 where none do."""
+    largest = gpu.cluster if cell.hidden_size >= CLUSTERED else 1
+    for cluster in CLUSTERS[: CLUSTERS.index(largest) + 1]:
+        found = _lay_out(cell, size, 4, cluster, gpu)
+        if found is not None and found.forward.from_memory == found.backward.from_memory == 0:
+            return cluster
+    return 1
+
+
+def _lay_out(cell: HandDerivedCell, size: int, rows: int, cluster: int, gpu: Multiprocessor) -> Plan | None:
     G, H = len(cell.gates), cell.hidden_size
-    norms, parts = 2 * len(cell.states) - 1, -(-H // _WARP)
-    behind = 8 * norms * rows * parts + 4 * rows  # what backward.cuh keeps behind the sums
-    forward = _pass(G * H, H, size, rows, 0, gpu.shared_memory)
-    backward = _pass(H, G * H, size, rows, behind, gpu.shared_memory)
+    own = H if cluster == 1 else -(-H // (4 * cluster)) * 4
+    sources = 1 if cluster == 1 else 2
+    norms, parts = 2 * len(cell.states) - 1, cluster * -(-own // _WARP)
+    behind = 8 * sources * norms * rows * parts + 4 * rows  # what backward.cuh keeps behind the sums
+    forward = _pass(G * own, H, size, rows, sources, 0, gpu.shared_memory)
+    backward = _pass(own, G * H, size, rows, sources, behind, gpu.shared_memory)
     if forward is None or backward is None:
         return None
     nonlinearity = NONLINEARITIES.index(cell.nonlinearity)
-    return Plan(type(cell).__name__.lower(), nonlinearity, H, size == 8, rows, forward, backward)
+    return Plan(type(cell).__name__.lower(), nonlinearity, H, size == 8, rows, forward, backward, cluster, own)
 
 
 def too_large(cell: HandDerivedCell, size: int) -> str:
@@ -144,14 +175,14 @@ def too_large(cell: HandDerivedCell, size: int) -> str:
     return f"W_hh takes {weights / 2**20:.1f} MB, and its kernels keep up to {LARGEST / 2**20:.0f} MB on chip or in L2"
 
 
-def _pass(N: int, K: int, size: int, rows: int, extra: int, shared_memory: int) -> Pass | None:
+def _pass(N: int, K: int, size: int, rows: int, sources: int, extra: int, shared_memory: int) -> Pass | None:
     groups = -(-N // 4)
     slices = _slices(groups, K)
     threads = -(-groups * slices // 32) * 32
     depth = -(-K // (4 * slices))
     in_registers = min(depth, REGISTERS * 4 // size // 16)
-    line, source = 4 * groups, rows * 4 * slices * depth
-    sums = slices * (-(-rows * line // 32) * 32 + (128 // slices if slices > 4 else 0))
+    line, source = 4 * groups, sources * rows * 4 * slices * depth
+    sums = slices * (-(-rows * line // 32) * 32 + (max(4, 128 // slices) if slices > 4 else 0))
     states = (source + sums) * size + extra
     each = 16 * threads * size  # bytes that one quadruple of k takes, for four rows of all threads
     in_shared = min(depth - in_registers, max(0, shared_memory - states) // each)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from goldfish.engines import select
+
 
 class Readout(nn.Module):
     """y = W h + b for every replica: weight (R, O, H), bias (R, O)."""
@@ -26,6 +28,10 @@ class Readout(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(R, N, H) → (R, N, O)."""
+        if h.is_cuda and select.has_own_products(h.dtype):  # on a GPU the bits of torch's depend on the pack
+            from goldfish.engines.cuda import readout
+
+            return readout.linear(h, self.weight, self.bias)
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if weight.shape[1] == 1:  # a pack of one takes a product with one column through gemv, with other last bits

@@ -3,13 +3,13 @@
 // The adjoint of a sample is mantissa · 2^exponent. The exponent follows the mantissa's norm one step later, for the norm
 // takes a barrier to add up; a power of two changes no digit, so neither does the delay. Squares are summed in double.
 
-typedef Product<H, GATES * H, BACKWARD_SLICES, BACKWARD_REGISTERS, BACKWARD_SHARED, BACKWARD_THREADS> Backward;
+typedef Product<OWN, GATES * H, BACKWARD_SLICES, BACKWARD_REGISTERS, BACKWARD_SHARED, BACKWARD_THREADS> Backward;
 
 constexpr int NORMS = STATES > 1 ? 3 : 1;     // of dL/dh; of e = ∂L/∂c at fixed h; of the total dL/dc
-// A row's units are dealt to SPAN lanes, so that LANES of one warp add up a part of its norm.
-constexpr int LANES = H > 16 ? 32 : H > 8 ? 16 : H > 4 ? 8 : H > 2 ? 4 : H > 1 ? 2 : 1;
-constexpr int PARTS = (H + LANES - 1) / LANES, SPAN = PARTS * LANES;
-static_assert(Backward::BYTES + 8 * NORMS * ROWS * PARTS + 4 * ROWS == BACKWARD_MEMORY, "plan.py lays out as much");
+// A row's units are dealt to SPAN lanes of each block, so that LANES of one warp add up a part of its norm.
+constexpr int LANES = OWN > 16 ? 32 : OWN > 8 ? 16 : OWN > 4 ? 8 : OWN > 2 ? 4 : OWN > 1 ? 2 : 1;
+constexpr int OWN_PARTS = (OWN + LANES - 1) / LANES, SPAN = OWN_PARTS * LANES, PARTS = CLUSTER * OWN_PARTS;
+static_assert(Backward::BYTES + 8 * SOURCES * NORMS * ROWS * PARTS + 4 * ROWS == BACKWARD_MEMORY, "plan.py lays out as much");
 constexpr int NOTHING = -(1 << 28);           // the exponent of a row of zeros
 constexpr int REACH = 60;                     // an exponent so far below that of a term which arrives gives way to it
 constexpr int CALM = 40;                      // squared norms in 2^±CALM need no new exponent
@@ -43,23 +43,25 @@ __device__ __forceinline__ double whole(const double *parts, int norm, int row) 
 // what reaches h_t from above, strided, as mantissas of 2^direct_exponent (R, T, B), or null for 2^0. final, initial:
 // (R, B, H), those of c may be null. d: dL/d(gates), (R, T, B, COLUMNS·H); mantissas: the same without 2^exponent, or
 // null. squares: (NORMS, R, T, B); exponent: (R, T, B).
-extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
     backward(const real *matrix, const real *gates, const real *extra, const real *outputs, const real *before_h,
              const real *before_c, const real *direct, const int *direct_exponent, const real *final_h,
              const real *final_c, real *initial_h, real *initial_c, real *d, real *mantissas, double *squares,
              int *exponent, long long direct_r, long long direct_t, long long direct_b, int R, int T, int B) {
     extern __shared__ Four memory[];
     constexpr int ITEMS = (ROWS * SPAN + BACKWARD_THREADS - 1) / BACKWARD_THREADS;
-    const int tiles = (B + ROWS - 1) / ROWS, replica = blockIdx.x / tiles, first = blockIdx.x % tiles * ROWS;
+    const int tiles = (B + ROWS - 1) / ROWS, tile = blockIdx.x / CLUSTER, rank = blockIdx.x % CLUSTER;
+    const int replica = tile / tiles, first = tile % tiles * ROWS, first_unit = rank * OWN;
     const int rows = B - first < ROWS ? B - first : ROWS;
-    real *source = reinterpret_cast<real *>(memory + Backward::KEPT), *sums = source + Backward::SOURCE;
-    double *part = reinterpret_cast<double *>(sums + Backward::SUMS);  // behind all that is read 16 bytes at a time
-    int *final_top = reinterpret_cast<int *>(part + NORMS * ROWS * PARTS);
-    const Backward product(matrix + (long long)replica * GATES * H * H, memory);
+    real *const sources = reinterpret_cast<real *>(memory + Backward::KEPT), *const sums = sources + SOURCES * Backward::SOURCE;
+    double *const parts = reinterpret_cast<double *>(sums + Backward::SUMS);  // behind all that is read 16 bytes at a time
+    int *const final_top = reinterpret_cast<int *>(parts + SOURCES * NORMS * ROWS * PARTS);
+    const Backward product(matrix + (long long)replica * GATES * H * H, memory, first_unit);
     const long long start = (long long)replica * T * B + first, state = (long long)replica * B + first;
 
-    for (int i = threadIdx.x; i < ROWS * Backward::WIDTH; i += BACKWARD_THREADS) source[i] = ZERO;
-    // `exponent` first takes where each row of `direct` stands; a step reads that before it writes its own
+    for (int i = threadIdx.x; i < SOURCES * Backward::SOURCE; i += BACKWARD_THREADS) sources[i] = ZERO;
+    // `exponent` first takes where each row of `direct` stands; a step reads that before it writes its own. The blocks of
+    // a cluster write the same.
     for (int i = threadIdx.x; i < T * rows; i += BACKWARD_THREADS) {
         const int t = i / rows, row = i % rows;
         const int top = row_top(direct + replica * direct_r + t * direct_t + (first + row) * direct_b, NOTHING);
@@ -70,9 +72,9 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
         const int top = row_top(final_h + (state + row) * H, NOTHING);
         final_top[row] = STATES > 1 ? row_top(final_c + (state + row) * H, top) : top;
     }
-    __syncthreads();
+    wait_for_tile();
 
-    int row[ITEMS], unit[ITEMS], power_of[ITEMS];
+    int row[ITEMS], unit[ITEMS], own_unit[ITEMS], power_of[ITEMS];
     bool mine[ITEMS], empty[ITEMS];
     real carry[ITEMS], e[ITEMS];
     Read coming[ITEMS];
@@ -81,8 +83,9 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
     for (int n = 0; n < ITEMS; ++n) {
         const int item = threadIdx.x + n * BACKWARD_THREADS;
         row[n] = item / SPAN;
-        unit[n] = item % SPAN;
-        mine[n] = row[n] < rows && unit[n] < H;
+        own_unit[n] = item % SPAN;
+        unit[n] = first_unit + own_unit[n];
+        mine[n] = row[n] < rows && own_unit[n] < OWN && unit[n] < H;
         carry[n] = e[n] = ZERO;
         power_of[n] = 0;
         empty[n] = true;
@@ -121,6 +124,10 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
     real direct_now[ITEMS];
     int from_now[ITEMS], top_now[ITEMS];
     for (int t = T - 1;; --t) {
+        const int turn = (t + 1) % SOURCES;  // of this step; the other is that of the step before
+        real *const source = sources + turn * Backward::SOURCE;
+        double *const part = parts + turn * NORMS * ROWS * PARTS;
+        const double *const arrived = parts + (SOURCES - 1 - turn) * NORMS * ROWS * PARTS;
 #pragma unroll
         for (int n = 0; n < ITEMS; ++n) {
             direct_now[n] = coming[n].direct;
@@ -134,17 +141,18 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
             if (!mine[n]) continue;
             real dh = carry[n];
             if (t < T - 1) {
-                const double of_h = whole(part, 0, row[n]), of_e = STATES > 1 ? whole(part, NORMS > 1 ? 1 : 0, row[n]) : 0;
+                const double of_h = whole(arrived, 0, row[n]);
+                const double of_e = STATES > 1 ? whole(arrived, NORMS > 1 ? 1 : 0, row[n]) : 0;
                 const double joint = STATES > 1 ? of_h + of_e : of_h;
                 if (unit[n] == 0) {
                     const long long at = start + (long long)(t + 1) * B + row[n], all = (long long)R * T * B;
                     squares[at] = of_h;
                     if (STATES > 1) {
-                        squares[all + at] = whole(part, NORMS > 2 ? 2 : 0, row[n]);
+                        squares[all + at] = whole(arrived, NORMS > 2 ? 2 : 0, row[n]);
                         squares[2 * all + at] = joint;
                     }
                 }
-                dh = dh + Backward::total(sums, row[n], unit[n]);
+                dh = dh + Backward::total(sums, row[n], own_unit[n]);
                 empty[n] = joint == 0;
                 const int size = exponent_of_square(joint);
                 if (!empty[n] && (size > CALM || size < -CALM) && size < 1024) {  // 1024: of infinity and NaN
@@ -180,21 +188,23 @@ extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS)
             }
 #pragma unroll
             for (int k = 0; k < COLUMNS; ++k) {
-                if (k < GATES) source[row[n] * Backward::WIDTH + k * H + unit[n]] = column[k];
+                if (k < GATES) tell(source + row[n] * Backward::WIDTH + k * H + unit[n], column[k]);
                 d[(at * COLUMNS + k) * H + unit[n]] = up(column[k]);
                 if (mantissas) mantissas[(at * COLUMNS + k) * H + unit[n]] = column[k];
             }
             if (unit[n] == 0) exponent[at] = power_of[n];
         }
         if (t < 0) break;
-        __syncthreads();
+        if (CLUSTER == 1) wait_for_tile();  // the norms wait behind it, beside the product
 #pragma unroll
         for (int n = 0; n < ITEMS; ++n)
 #pragma unroll
             for (int norm = 0; norm < NORMS; ++norm) {
                 const double sum = over_lanes<LANES>(square[n][norm]);  // zero where no unit is
-                if (unit[n] % LANES == 0 && row[n] < ROWS) part[(norm * ROWS + row[n]) * PARTS + unit[n] / LANES] = sum;
+                if (own_unit[n] % LANES == 0 && row[n] < ROWS)
+                    tell(part + (norm * ROWS + row[n]) * PARTS + rank * OWN_PARTS + own_unit[n] / LANES, sum);
             }
+        if (CLUSTER > 1) wait_for_tile();
         product.run(source, sums);
 #pragma unroll
         for (int n = 0; n < ITEMS; ++n) local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);

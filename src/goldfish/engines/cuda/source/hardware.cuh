@@ -1,4 +1,4 @@
-// What only a GPU has: copies that run beside the computation, and sums over the lanes of a warp.
+// What only a GPU has: copies that run beside the computation, and clusters of blocks that write to one another.
 
 // BYTES (4, 8 or 16) of global memory into shared memory, or zeros where nothing is `there`; it lands when it is awaited.
 // Both addresses are multiples of BYTES, and `from` is a valid one in either case.
@@ -31,5 +31,38 @@ template <int PENDING>
 __device__ __forceinline__ void await_copies() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#endif
+}
+
+// A number into the shared memory of a block of the cluster, where `here` stands in this one's. Others see it behind
+// `wait_for_cluster`. Compute capability 9.0 has clusters; before it a cluster is one block.
+__device__ __forceinline__ unsigned place_in(const void *here, unsigned rank) {
+    unsigned there = (unsigned)__cvta_generic_to_shared(here);
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(there) : "r"(rank));
+#endif
+    return there;
+}
+__device__ __forceinline__ void store_at(float *here, unsigned rank, float value) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place_in(here, rank)), "f"(value) : "memory");
+#else
+    *here = value;
+#endif
+}
+__device__ __forceinline__ void store_at(double *here, unsigned rank, double value) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("st.shared::cluster.f64 [%0], %1;" ::"r"(place_in(here, rank)), "d"(value) : "memory");
+#else
+    *here = value;
+#endif
+}
+
+// A barrier for all threads of the cluster: behind it, every block's writes to the others and to memory are seen by all.
+__device__ __forceinline__ void wait_for_cluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+#else
+    __syncthreads();
 #endif
 }
