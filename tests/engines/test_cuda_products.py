@@ -111,10 +111,15 @@ def test_a_readout_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for replica in range(2):
         module.initialise(replica, torch.Generator().manual_seed(replica))
     calls: list[torch.dtype] = []
+
+    def there_is(dtype: torch.dtype) -> bool:
+        calls.append(dtype)
+        return True
+
     for on_a_gpu in (False, True):
         with monkeypatch.context() as patch:
             patch.setattr(torch.Tensor, "is_cuda", on_a_gpu)
-            patch.setattr(select, "has_own_products", lambda dtype: not calls.append(dtype))
+            patch.setattr(select, "has_own_products", there_is)
             found = module(h)
         outcomes.append([found, *torch.autograd.grad(found.sin().sum(), list(module.parameters()))])
     for a, b in zip(*outcomes, strict=True):

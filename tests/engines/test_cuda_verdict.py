@@ -247,6 +247,23 @@ def test_auto_trusts_a_good_verdict_only(monkeypatch: pytest.MonkeyPatch, caplog
         select.choose("cuda", cell, device, torch.float32)
 
 
+def test_a_float64_copy_that_is_too_large(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a network that runs in float32: `cuda`, too, takes stepwise for it, and says so once. Others are refused."""
+    _as_on_a_gpu(monkeypatch, "")
+    device = torch.device("cuda")
+    select._say.cache_clear()
+    for H in (182, 256):
+        cell = LSTM(hidden_size=H, num_layers=1)
+        assert select.choose("cuda", cell, device, torch.float32) is cuda
+        with caplog.at_level(logging.WARNING):
+            assert [select.choose("cuda", cell, device, torch.float64) for _ in range(3)] == [stepwise] * 3
+    assert [record.getMessage().count("engine=cuda takes stepwise") for record in caplog.records] == [1, 1]
+    assert select.choose("cuda", LSTM(hidden_size=181, num_layers=1), device, torch.float64) is cuda
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(ValueError, match="engine=cuda: W_hh takes"):
+            select.choose("cuda", LSTM(hidden_size=257, num_layers=1), device, dtype)
+
+
 def test_what_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Other(GRU):
         pass

@@ -106,8 +106,10 @@ def only_in_single(cell: Cell, dtype: torch.dtype) -> bool:
     """
     from goldfish.engines.cuda import plan
 
-    known = isinstance(cell, HandDerivedCell) and type(cell).__module__ in CELLS
-    return known and dtype == torch.float64 and bool(plan.too_large(cell, 8)) and not plan.too_large(cell, 4)
+    if type(cell).__module__ not in CELLS or dtype != torch.float64:
+        return False
+    assert isinstance(cell, HandDerivedCell)
+    return bool(plan.too_large(cell, 8)) and not plan.too_large(cell, 4)
 
 
 def verdicts() -> list[Verdict]:
