@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import psutil
 import pytest
 import torch
@@ -16,11 +19,35 @@ from tests.sweep.stand_ins import config
 from goldfish.bench import resident
 from goldfish.cells.lstm import LSTM
 from goldfish.engines import select
+from goldfish.engines.cpu import passes
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
 from goldfish.sweep import claims, machine, workers
 from goldfish.sweep.claims import Claims, claim
 from goldfish.tracking import provenance
+
+# ARM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("triple", ["arm64-apple-macosx14.0.0", "aarch64-unknown-linux-gnu"])
+def test_kernels_become_instructions_of_arm(triple: str, forward: str) -> None:
+    """As LLVM sees it: each vector of 64 bytes becomes four, with multiply and add fused, and no library is called."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(re.sub(r"^target (triple|datalayout) = .*$", "", forward, flags=re.MULTILINE))
+    assembly = llvm.Target.from_triple(triple).create_target_machine(opt=2).emit_assembly(module)
+    assert assembly.count("fmla") >= 4 * forward.count("call <16 x float> @llvm.fma") > 0
+    assert re.findall(r"\b_?(?:fmaf?|expf?|tanhf?)$", assembly, re.MULTILINE) == []
+
+
+@pytest.fixture(scope="module")
+def forward() -> str:
+    """LLVM's code of a kernel; what was compiled before and kept has none."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(passes, "kept", lambda: nullcontext(False))
+        return str(passes.forward.__wrapped__("rnn", "float32").inspect_llvm())
+
 
 # macOS
 
