@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from goldfish import registry
-from goldfish.config import resolve
+from goldfish.config import Config, resolve
 from goldfish.errors import ConfigError
+from goldfish.sweep.fingerprint import fingerprint
 
 
 def test_everything_has_a_default() -> None:
@@ -64,3 +67,50 @@ def test_bad_values_are_named_in_one_line(values: dict[str, Any], message: str) 
 
 def test_a_data_folder_that_is_there_is_taken(tmp_path: Path) -> None:
     assert resolve({"task": {"name": "mnist", "data": str(tmp_path)}})["task"]["data"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "plain"),
+    [
+        ("seed", np.int64(3), 3),
+        ("seed", np.array(3), 3),
+        ("seed", torch.tensor(3), 3),
+        ("optimizer.lr", np.float32(0.5), 0.5),
+        ("optimizer.lr", np.float64(0.1), 0.1),
+        ("optimizer.lr", np.int32(1), 1.0),
+        ("optimizer.weight_decay", -0.0, 0.0),
+        ("optimizer.weight_decay", np.float64(-0.0), 0.0),
+        ("trainer.stop_when_solved", np.bool_(True), True),
+        ("engine", np.str_("eager"), "eager"),
+    ],
+    ids=str,
+)
+def test_a_number_is_the_same_run_whoever_holds_it(key: str, given: Any, plain: Any) -> None:
+    group, _, name = key.rpartition(".")
+
+    def resolved(value: Any) -> Config:
+        return resolve({group: {name: value}} if group else {name: value})
+
+    found = resolved(given)
+    value = found[group][name] if group else found[name]
+    assert (repr(value), type(value)) == (repr(plain), type(plain))
+    assert fingerprint(found) == fingerprint(resolved(plain))
+
+
+@pytest.mark.parametrize("given", [np.bool_(True), np.float64(3), np.array([3]), torch.tensor(3.0)], ids=repr)
+def test_what_is_no_whole_number_is_no_seed(given: Any) -> None:
+    with pytest.raises(ConfigError, match="expected int"):
+        resolve({"seed": given})
+
+
+@pytest.mark.parametrize("digits", [400, 4000, 5000])
+def test_numbers_without_end_are_refused_in_one_line(digits: int) -> None:
+    for values in ({"optimizer": {"lr": 10**digits}}, {"seed": 10**digits}, {"optimizer": {"lr": -(10**digits)}}):
+        with pytest.raises(ConfigError) as caught:
+            resolve(values)
+        assert str(caught.value).isprintable()
+
+
+def test_a_path_is_its_text(tmp_path: Path) -> None:
+    task = {"name": "mnist", "length": 784, "data": tmp_path}
+    assert resolve({"task": task})["task"]["data"] == str(tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -41,26 +42,49 @@ class Parameter:
         return f"{self.type.__name__}{bound}{' or null' if self.optional else ''}"
 
     def check(self, key: str, value: Any) -> Any:
-        """Return the value, coerced from int to float where that is exact; raise ConfigError otherwise."""
+        """Return the value as Python has it, an int as a float where one is wanted; raise ConfigError otherwise.
+
+        A number of numpy or torch is that number, and -0.0 is 0.0: the same run has one fingerprint.
+        """
         if value is None and self.optional:
             return None
+        value = _plain(value)
         if self.choices is not None:
             if value not in self.choices:
                 raise ConfigError(f"{key}={value}: {nearest(value, self.choices)}")
             return value
-        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        if self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = self._float(key, value)
         if not isinstance(value, self.type) or (self.type is int and isinstance(value, bool)):
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
         if isinstance(value, str) and not value.strip():
             raise ConfigError(f"{key}={value}: expected a text that is not empty")
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise ConfigError(f"{key}={value}: expected {self.expected()} of at most 64 bits")
+            raise ConfigError(f"{key}={_shown(value)}: expected {self.expected()} of at most 64 bits")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: expected a finite {self.expected()}")
         if isinstance(value, (int, float)) and self.bound is not None and not self.bound.holds(value):
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
         return value
+
+    def _float(self, key: str, value: float) -> float:
+        """A number as a float, never a negative zero."""
+        try:
+            return float(value) + 0.0
+        except OverflowError as error:
+            raise ConfigError(f"{key}={_shown(value)}: expected a finite {self.expected()}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What numpy or torch hold in an object of their own, as Python has it; a path as its text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def _shown(value: float) -> str:
+    """A number for a message: Python does not write out an integer of thousands of digits."""
+    return str(value) if not isinstance(value, int) or value.bit_length() < 10_000 else f"{hex(value)[:20]}…"
 
 
 @dataclass(frozen=True)

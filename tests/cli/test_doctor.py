@@ -284,10 +284,22 @@ def test_what_waits(store: Store) -> None:
     for seed in (0, 1):
         outcome = make_outcome(seed=seed, verdict="solved")
         spool.put(store.state, spool.About("study", fingerprint(outcome.config), "s", "", {}), outcome)
-    told = "2 runs wait to be recorded; the next sweep records them first"
-    assert looked()["spool"] == Line("warn", "spool", told)
-    (store.state / "spool" / "damaged.outcome").write_bytes(b"x")
-    assert looked()["spool"].words.startswith(f"{told}; 1 files are damaged")
+    store.client.delete_experiment(store.experiment("study"))  # in MLflow's UI
+    found = looked()["spool"]
+    assert (found.grade, found.words.partition(": ")[0]) == (
+        "warn",
+        f"2 outcomes wait in {store.state / 'spool'} to be recorded",
+    )
+    (store.state / "spool" / "other.outcome").write_bytes(b"x")
+    assert "1 damaged files may be removed, their runs are trained again" in looked()["spool"].words
+
+
+def test_what_waited_is_recorded(store: Store) -> None:
+    outcome = make_outcome(verdict="solved")
+    spool.put(store.state, spool.About("study", fingerprint(outcome.config), "s", "", {}), outcome)
+    assert looked()["spool"] == Line("ok", "spool", "1 outcome that had waited is recorded now")
+    assert looked()["spool"] == Line("ok", "spool", "empty")
+    assert store.finished("study").keys() == {fingerprint(outcome.config)}
 
 
 def test_a_server_that_does_not_answer(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from goldfish.config import resolve
 from goldfish.sweep import record
 from goldfish.sweep.record import Entry, Interruption, Recorder
+from goldfish.sweep.replay import replay
 from goldfish.tracking import spool
 from goldfish.training.outcome import Outcome, Point
 
@@ -30,6 +31,9 @@ class Away:
 
     def exists(self) -> bool:
         return True
+
+    def check(self) -> None:
+        pass
 
     def prepare(self) -> None:
         pass
@@ -122,9 +126,9 @@ def test_what_is_left_at_the_end_waits_on_the_disk_and_the_next_sweep_records_it
     assert set(spool.keys(store.state)) == {entry(1).key, entry(2).key}
     assert len(safe) == 3  # also what waits is safe
     store.away = False
-    again = recorder(store)
-    again.close()
-    assert sorted(again.replayed) == [entry(1).key, entry(2).key]
+    again = replay(cast(Any, store))
+    assert sorted(again.recorded) == [entry(1).key, entry(2).key]
+    assert again.lines() == ["2 outcomes that had waited are recorded now"]
     assert seeds(store) == [0, 1, 2]
     assert store.records[-1].sweep == "s"
     assert store.records[-1].outcome.curves == entry(1).outcome.curves  # the same in both
@@ -137,22 +141,35 @@ def test_killed_between_recording_and_removing_it_is_not_recorded_twice(store: A
     store.records.append(
         SimpleNamespace(outcome=entry(3).outcome, experiment_name="study", fingerprint=about.fingerprint)
     )
-    made = recorder(store)
-    made.close()
+    assert replay(cast(Any, store)).recorded == [entry(3).key]
     assert seeds(store) == [3]
     assert not spool.waiting(store.state)
 
 
-def test_a_damaged_file_goes_on_waiting_and_stops_nothing(store: Away, caplog: pytest.LogCaptureFixture) -> None:
-    about = spool.About("study", entry(3).fingerprint, "s", "a" * 64, {})
-    path = spool.put(store.state, about, entry(3).outcome)
+def test_a_damaged_file_is_set_aside_and_stops_nothing(store: Away) -> None:
+    for seed in (1, 3):
+        spool.put(store.state, spool.About("study", entry(seed).fingerprint, "s", "a" * 64, {}), entry(seed).outcome)
+    path = spool.waiting(store.state)[0]
     path.write_bytes(path.read_bytes()[:-1])
-    made = recorder(store)
-    made.put(entry(1))
-    made.close()
-    assert seeds(store) == [1]
-    assert path.exists()
-    assert str(path) in caplog.text
+    found = replay(cast(Any, store))
+    assert len(found.recorded) == len(seeds(store)) == 1
+    assert found.waiting == {}
+    (line,) = found.damaged
+    assert line.startswith(f"{spool.damaged(store.state)[0]}: ")
+    assert set(spool.keys(store.state)) == set()  # the run is trained again
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_outcome(store: Away) -> None:
+    for seed in range(5):
+        spool.put(store.state, spool.About("study", entry(seed).fingerprint, "s", "a" * 64, {}), entry(seed).outcome)
+    store.away = True
+    found = replay(cast(Any, store))
+    assert (len(found.waiting), store.attempts) == (5, 2)
+    (line,) = found.lines()
+    assert line.startswith(f"5 outcomes wait in {store.state / 'spool'} to be recorded: OSError: connection refused")
+    store.away = False
+    assert len(replay(cast(Any, store)).recorded) == 5
+    assert seeds(store) == list(range(5))
 
 
 def test_a_record_that_is_wrong_itself_is_not_tried_again(store: Away) -> None:
@@ -166,6 +183,7 @@ def test_a_record_that_is_wrong_itself_is_not_tried_again(store: Away) -> None:
     ((item, reason),) = made.unrecorded
     assert item.outcome.config["seed"] == 1
     assert "whole numbers" in reason
+    assert set(spool.keys(store.state)) == {entry(1).key}  # what was trained is not lost
 
 
 def test_a_store_that_hangs_does_not_hold_the_end_up(store: Away, monkeypatch: pytest.MonkeyPatch) -> None:

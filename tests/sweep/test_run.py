@@ -122,8 +122,8 @@ def test_one_bad_run_of_six_fails_alone(log: Path, bad: int, reason: str) -> Non
     ((name, told),) = report.failures
     assert told == row.outcome.reason
     assert name == f"cell=rnn init=pytorch task=recall task.length=10 seed={bad}"
-    # the pack of the bad run was tried whole, then run by run; the other pack once
-    assert len(trained(log)) == 3 + 3 + 3
+    # the pack of the bad run was tried whole (in halves as well, where memory may have been short), then run by run
+    assert len(trained(log)) == 3 + 3 + (5 if bad == IS_KILLED else 3)
     assert sweep([item for item in configs if item["seed"] != bad], store).skipped == 5
     assert sweep(configs, store).failed == 1  # a failed run is tried again
 
@@ -142,6 +142,24 @@ def test_a_run_on_other_data_than_its_fingerprint_stands_for_is_no_result(log: P
     assert (report.failed, report.done) == (1, 0)
     assert [row.outcome.metrics for row in store.records] == [{}]
     assert report.failures[0][1].startswith("its data changed while the sweep ran")
+def test_a_pack_that_is_killed_for_memory_is_trained_again_in_halves(log: Path) -> None:
+    store, stream = FakeStore(), io.StringIO()
+    report = sweep(
+        [config(seed, log) for seed in range(4)], store, "train_in_little_memory", pack_size=4, workers=1, stream=stream
+    )
+    assert (report.done, report.failed, report.exit_code) == (4, 0, 0)
+    assert store.seeds() == [0, 1, 2, 3]
+    assert [packed for _, packed, _ in trained(log)] == [4] * 4 + [2] * 4
+    assert "a worker was killed in training 4 runs together" in stream.getvalue()
+    assert "they are, 2 and 2 together, trained once more" in stream.getvalue()
+
+
+def test_a_run_that_memory_was_short_for_is_trained_once_more(log: Path) -> None:
+    store, stream = FakeStore(), io.StringIO()
+    report = sweep([config(0, log)], store, "train_where_memory_was_short", workers=1, stream=stream)
+    assert (report.done, report.failed) == (1, 0)
+    assert [seed for seed, *_ in trained(log)] == [0, 0]
+    assert "memory ran out in training a run" in stream.getvalue()
 
 
 def test_a_sweep_of_bad_runs_ends(log: Path) -> None:

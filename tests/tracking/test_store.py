@@ -150,33 +150,6 @@ def test_a_failed_run_is_recorded_as_failed(store: Store):
     assert (row["outcome"], row["status"], row["reason"]) == ("failed", "FAILED", "MemoryError: no room")
 
 
-@pytest.mark.parametrize("broken", ["log_batch", "log_inputs", "log_artifacts", "set_terminated"])
-def test_recording_that_fails_in_the_middle_leaves_no_result(
-    store: Store, monkeypatch: pytest.MonkeyPatch, broken: str
-):
-    monkeypatch.setattr(sqlite_writer, "REVISION", "another")  # so that MLflow's client writes
-    outcome = make_outcome()
-    whole = getattr(type(store.client), broken)
-
-    def fail(self, run_id, *arguments, **named):
-        if broken == "set_terminated" and arguments[:1] == ("FAILED",):
-            return whole(self, run_id, *arguments, **named)
-        assert self.get_run(run_id).info.status == "RUNNING"  # what a kill at this moment would leave
-        raise OSError("disk full")
-
-    data = {"name": "recall", "digest": "d", "source": "synthetic"}
-    with monkeypatch.context() as patch:
-        patch.setattr(type(store.client), broken, fail)
-        with pytest.raises(OSError, match="disk full"):
-            record(store, outcome, dataset=data)
-    assert store.finished("study") == {}
-    assert store.runs().empty
-    (run,) = store.client.search_runs([store.experiment("study")])
-    assert run.info.status == "FAILED"
-    record(store, outcome, dataset=data)
-    assert list(store.finished("study")) == [fingerprint_of(outcome)]
-
-
 def test_the_first_error_is_raised_when_even_marking_the_run_fails(store: Store, monkeypatch: pytest.MonkeyPatch):
     def fail(self, *arguments, **named):
         raise OSError("database is locked")
@@ -302,7 +275,7 @@ def test_a_uri_that_keeps_no_runs_is_refused_in_one_line(uri: str):
 
 def test_a_server_that_does_not_answer_is_told_at_once():
     with pytest.raises(
-        ConfigError, match=r"^MLFLOW_TRACKING_URI=http://me:…@127.0.0.1:9/: this server does not answer"
+        ConfigError, match=r"^MLFLOW_TRACKING_URI=http://me:…@127.0.0.1:9: this server does not answer .*refused"
     ):
         Store("http://me:secret@127.0.0.1:9/").exists()
 

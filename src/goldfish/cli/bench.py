@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from goldfish.bench.sections import SECTIONS
 from goldfish.bounds import at_least
-from goldfish.cli.options import choice, parsed
+from goldfish.cli.options import Parser, choice, parsed
 from goldfish.errors import ConfigError
 from goldfish.signatures import Parameter
 
@@ -32,7 +32,7 @@ def bench(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="goldfish bench",
         description="Measure this project beside its peers in one interleaved run, as ratios.",
         epilog=f"Sections: {', '.join(SECTIONS)}.",

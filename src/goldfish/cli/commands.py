@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import goldfish
 from goldfish.bounds import between
-from goldfish.cli.options import choice, parsed
+from goldfish.cli.options import Parser, choice, parsed
 from goldfish.errors import ConfigError, nearest, printable
 from goldfish.signatures import Parameter
 from goldfish.sweep import machine
@@ -151,10 +151,10 @@ def export(arguments: Sequence[str]) -> int:
     args = parsed(parser, arguments)
     if args.to is None:
         raise ConfigError("--to: expected a file, runs.csv or runs.parquet")
+    from goldfish.sweep.replay import opened
     from goldfish.tracking.export import export
-    from goldfish.tracking.store import Store
 
-    table = export(Store(), Path(args.to), args.experiment)
+    table = export(opened(), Path(args.to), args.experiment)
     print(f"{args.to}: {len(table)} runs")
     return 0
 
@@ -212,9 +212,10 @@ def ui(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=5000, help="the first port to try (5000)")
     args = parsed(parser, arguments)
     port = Parameter("port", int, bound=between(1, 65535)).check("--port", args.port)
+    from goldfish.sweep.replay import opened
     from goldfish.tracking.ui import serve
 
-    return serve(args.experiment, port=port)
+    return serve(args.experiment, store=opened(), port=port)
 
 
 def bench(arguments: Sequence[str]) -> int:
@@ -246,7 +247,7 @@ def _print(text: str) -> None:
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"goldfish {name}", description=description, allow_abbrev=False)
+    return Parser(prog=f"goldfish {name}", description=description, allow_abbrev=False)
 
 
 def _experiments(parser: argparse.ArgumentParser) -> None:

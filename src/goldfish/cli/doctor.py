@@ -316,10 +316,11 @@ def _age(path: Path) -> float:
 
 
 def _spool(store: Store) -> Line:
+    from goldfish.sweep.replay import replay
     from goldfish.tracking import spool
 
-    files, waiting = len(spool.waiting(store.state)), len(list(spool.keys(store.state)))
-    damaged = f"; {files - waiting} files are damaged, and their runs will be trained again" if files > waiting else ""
-    if not files:
-        return Line("ok", "spool", "empty")
-    return Line("warn", "spool", f"{waiting} runs wait to be recorded; the next sweep records them first{damaged}")
+    lines, damaged = replay(store).lines(), spool.damaged(store.state)
+    if damaged:
+        lines.append(f"{len(damaged)} damaged files may be removed, their runs are trained again: {damaged[0]}")
+    still = spool.waiting(store.state) or damaged
+    return Line("warn" if still else "ok", "spool", "; ".join(lines) or "empty")

@@ -17,6 +17,7 @@ from goldfish.cli.status import texts
 from goldfish.config import CHOICES, Config, resolve
 from goldfish.errors import ConfigError, nearest
 from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.replay import opened
 from goldfish.tracking import names
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def explain(words: Sequence[str]) -> str:
     `words` are overrides, the start of a fingerprint or of an MLflow run's id, or a run's name. Raises ConfigError for
     overrides that no run can have, and for what names no recorded run or several.
     """
-    from goldfish.tracking.store import Store
-
-    store = Store()
+    store = opened()
     lines = _words(words)
     if all("=" in line for line in lines):  # a run's name has words without, such as its cell
         return "\n".join(_of_overrides(store, lines))
@@ -132,7 +131,7 @@ def _then(state: State) -> str:
     go_on = "it goes on from there" if state.step is not None else "it starts anew"
     return {
         "stale": "not trained again, unless with hydra.launcher.rerun=stale (reproduce: --rerun stale)",
-        "waiting": "not trained again: the next sweep records it first",
+        "waiting": "not trained again: the next command records it first",
         "running": "not trained a second time: other sweeps leave it to this process",
         "interrupted": f"would be trained: {go_on}",
         "failed": "would be trained again: a failure is no result",

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from goldfish.errors import ConfigError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that does not pass over a reader who has left, or a full disk."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, by default on standard output."""
+        print(self.format_help(), end="", file=file)
 
 
 def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

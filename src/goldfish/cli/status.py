@@ -12,6 +12,7 @@ from goldfish.cli.attempts import Key
 from goldfish.cli.ledger import Ledger, State
 from goldfish.config import Config
 from goldfish.errors import ConfigError, nearest
+from goldfish.sweep.replay import opened
 from goldfish.sweep.report import clock
 from goldfish.tracking import names
 
@@ -27,9 +28,7 @@ Run = tuple[Mapping[str, str], State]  # its flat configuration as texts
 
 def status() -> str:
     """One line for each MLflow experiment: runs by state, and those made by code that has changed since; who trains."""
-    from goldfish.tracking.store import Store
-
-    store = Store()
+    store = opened()
     known = ledger.read(store)
     if not known.known():
         return f"nothing is recorded in {store.uri}"
@@ -50,9 +49,8 @@ def of_experiment(name: str, scale: str) -> str:
     Raises ConfigError where there is neither.
     """
     from goldfish.sweep import experiment as experiments
-    from goldfish.tracking.store import Store
 
-    store = Store()
+    store = opened()
     if name in experiments.folders():
         return "\n".join(_planned(store, name, scale))
     known = ledger.read(store, [name])

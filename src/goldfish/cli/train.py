@@ -6,8 +6,9 @@ Hydra composes and expands; everything is checked before anything starts, and tr
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -122,9 +123,14 @@ def _hydra(args: argparse.Namespace) -> Iterator[Hydra]:
 
 
 def _ask_hydra(parser: argparse.ArgumentParser, args: argparse.Namespace, config_name: str) -> None:
-    """--help, --cfg, --info and -sc are Hydra's to answer."""
+    """--help, --cfg, --info and -sc are Hydra's to answer; what it says is printed here, where errors are told."""
     folder = args.config_path or str(compose.conf_folder())
-    _run_hydra(args, parser, job, config_path=folder, config_name=config_name)
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            _run_hydra(args, parser, job, config_path=folder, config_name=config_name)
+    finally:
+        print(said.getvalue(), end="")
 
 
 def _check_options(args: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ class Loader(ConfigLoaderImpl):
         """Compose as Hydra does. Raises ConfigError for what `confine.check` refuses, and for YAML that is none."""
         try:
             composed = super().load_configuration(*arguments, **options)
-        except YAMLError as error:
+        except (YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"not YAML that a configuration may hold: {' '.join(str(error).split())}") from error
         confine.check(composed)
         return composed
@@ -100,6 +100,16 @@ def register() -> None:
             store.store(group=group, name=name, node=node, provider="goldfish")
     settings = {group: _defaults(config.schema(group)) for group in ("trainer", "tracking")}
     store.store(name="settings", node=settings | _defaults(config.top_level()), provider="goldfish")
+    OmegaConf.register_new_resolver("launchers_told", _launchers_told, replace=True)
+
+
+def _launchers_told() -> str:
+    """What the help says of launchers: of those that are installed."""
+    known = {file.removesuffix(".yaml") for file in ConfigStore.instance().list("hydra/launcher")}
+    others = sorted(known - {"basic", "packed"})
+    if not others:
+        return "hydra-joblib-launcher or hydra-submitit-launcher, once installed, trains elsewhere,"
+    return f"-m hydra/launcher={' or '.join(others)} trains elsewhere,"
 
 
 def _defaults(parameters: dict[str, Parameter]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _selection(path: Path, where: str, before: Select | None, grids: Mapping[str
 def _load(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a number of thousands of digits
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
 

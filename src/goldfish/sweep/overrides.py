@@ -38,6 +38,8 @@ def parse(line: str) -> Override:
     except HydraException as error:
         reason = "expected key=value" if "=" not in line and not line.startswith("~") else _reason(error)
         raise ConfigError(f"{line}: {reason}") from error
+    except ValueError as error:  # Python reads no integer of so many digits
+        raise ConfigError(f"{line}: no number that Hydra can read: {error}") from error
 
 
 def _reason(error: HydraException) -> str:
@@ -78,14 +80,24 @@ def check(override: Override, options: Options) -> None:
         raise ConfigError(f"{line}: no key can be taken away; give it a value, {key}=…")
     if override.package is not None:
         raise ConfigError(f"{line}: a choice goes to its own place; write {key}=…")
-    head = key.split(".")[0]
+    head, _, inner = key.partition(".")
     known = head in groups() or key in config.top_level()
     if not known and not options(key):
         raise unknown(key, line)
     if known and override.is_add():
-        raise ConfigError(f"{line}: '{key}' is there already; write {line.lstrip('+')}")
+        _refuse_unknown(head, inner, override)
+        raise ConfigError(f"{line}: a key is set without a +; write {line.lstrip('+')}")
     if key in config.CHOICES or options(key):
         _check_choice(override, options)
+
+
+def _refuse_unknown(group: str, inner: str, override: Override) -> None:
+    """Refuse keys that nothing in the group has: without its + the override would only be refused later."""
+    value = override.value()
+    given = {inner: value} if inner else value if isinstance(value, dict) and group in groups() else {}
+    for name, item in given.items():
+        if name != "name" and not any(str(name).split(".")[0] in config.schema(group, at) for at in _choices(group)):
+            raise config.unknown_key(group, None, str(name), item)
 
 
 def groups() -> list[str]:

@@ -6,6 +6,7 @@ import platform
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def tidy(todo: Todo, state: Path) -> None:
     claims = Claims(state / "claims")
     claims.drop(item for item in claims.all() if item.key in recorded and not claims.alive(item))
     checkpoint.discard(state / "checkpoints", {name(key) for key in recorded})
+
+
+def sweep_out(state: Path) -> None:
+    """Remove the folders that a sweep made whose store could not be made; what somebody still needs stays."""
+    (state / "claims" / "lock").unlink(missing_ok=True)
+    for folder in (state / "claims", state / "checkpoints", state, state.parent):
+        with suppress(OSError):  # not there, or not empty
+            folder.rmdir()
 
 
 class Ownership:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from tqdm import tqdm
@@ -39,22 +40,42 @@ class Progress:
         self._began: float | None = None
         self._shown = time.monotonic()
         self._bar: tqdm | None = None
+        self._left_alone = False  # whether nobody can be shown anything any more
 
     def __enter__(self) -> Progress:
-        if self._stream.isatty():
-            self._shown = 0.0
-            form = "{percentage:3.0f}% |{bar}| {desc}"
-            self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, leave=True)
-            self._render()
+        with self._unheard():
+            if self._stream.isatty():
+                self._shown = 0.0
+                form = "{percentage:3.0f}% |{bar}| {desc}"
+                self._bar = tqdm(total=1.0, file=self._stream, bar_format=form, leave=True)
+                self._render()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._render()
-            self._bar.close()
+            with self._unheard():
+                self._render()
+                self._bar.close()
         else:
-            self._stream.write(f"goldfish: {self.line()}\n")
-            self._stream.flush()
+            self.tell(self.line())
+
+    def tell(self, text: str) -> None:
+        """Show a line, beside the bar where there is one."""
+        with self._unheard():
+            if self._bar is not None:
+                self._bar.write(f"goldfish: {text}", file=self._stream)
+            elif not self._left_alone:
+                self._stream.write(f"goldfish: {text}\n")
+                self._stream.flush()
+
+    @contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """A terminal that is gone, a pipe whose reader has left, a log on a full disk: the runs are trained anyway."""
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._left_alone = True
+            self._bar = None
 
     def show(self, event: Event) -> None:
         """Take one event into account."""
@@ -69,6 +90,8 @@ class Progress:
         elif isinstance(event, (Restarted, Stopped)):
             for run in event.runs:
                 self._shares[run] = 0.0
+            if isinstance(event, Restarted) and event.told:
+                self.tell(event.told)
         elif event.runs:
             self._advance(event)
         self._render_sometimes()
@@ -111,10 +134,10 @@ class Progress:
             return
         self._shown = time.monotonic()
         if self._bar is not None:
-            self._render()
+            with self._unheard():
+                self._render()
         else:
-            self._stream.write(f"goldfish: {self.line()}\n")
-            self._stream.flush()
+            self.tell(self.line())
 
     def _render(self) -> None:
         assert self._bar is not None

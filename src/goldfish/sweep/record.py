@@ -30,6 +30,9 @@ class Store(Protocol):
     def exists(self) -> bool:
         """True when there is a store to look into."""
 
+    def check(self) -> None:
+        """Raise OSError where nothing could be recorded."""
+
     def prepare(self) -> None:
         """Create it, or bring it up to date."""
 
@@ -77,7 +80,7 @@ class Store(Protocol):
 Key = tuple[str, str]  # experiment, fingerprint
 PATIENCE = 60.0  # seconds that the end of a sweep waits for a store that is away
 _DELAYS = (0.25, 0.5, 1.0, 2.0, 4.0)  # seconds between two attempts; the last one again and again
-_NEVER = (ValueError, TypeError, KeyError, ConfigError)  # the record's fault: no later attempt would succeed
+_NEVER = (ValueError, TypeError, KeyError, ConfigError)  # the record's fault, or the user's: no use in trying again
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,6 @@ class Recorder:
 
     Attributes:
         unrecorded: outcomes that are not in the store when everything is closed, and why.
-        replayed: runs of earlier sweeps that had waited on the disk and are recorded now.
     """
 
     def __init__(
@@ -133,7 +135,6 @@ class Recorder:
         recorded: Callable[[Key], None] | None = None,
     ) -> None:
         self.unrecorded: list[tuple[Entry, str]] = []
-        self.replayed: list[Key] = []
         self._store, self._sweep, self._experiments = store, sweep, sorted(set(experiments))
         self._recorded = recorded or (lambda key: None)
         self._queue: queue.Queue[Item | None] = queue.Queue()
@@ -209,7 +210,6 @@ class Recorder:
         from goldfish.tracking.provenance import collect
 
         self._provenance = collect()
-        self._replay()
         pauses = 0
         ended = False
         while not ended or (self._again and time.monotonic() < self._deadline):
@@ -259,39 +259,32 @@ class Recorder:
         failures, count = 0, len(self._again)
         for _ in range(count):
             entry, _ = self._again.popleft()
-            recorded = self._try(entry)
-            failures = 0 if recorded else failures + 1
-            if recorded:
-                self._do((entry.key,))  # the attempt before may have left a run without a result on a server
+            failures = 0 if self._try(entry) else failures + 1
             if failures == 2 or time.monotonic() >= self._deadline:
                 break
         return len(self._again) < count
 
     def _try(self, entry: Entry) -> bool:
-        """Record an outcome; where that fails it is tried again later, unless it never can be."""
+        """Record an outcome; where that fails it is tried again later, unless it never can be: then it waits."""
         try:
-            self._record(entry.outcome, entry.experiment_name, self._sweep, entry)
+            self._store.record(
+                entry.outcome,
+                experiment_name=entry.experiment_name,
+                sweep=self._sweep,
+                fingerprint=entry.fingerprint,
+                source_hash=entry.source_hash,
+                provenance=self._provenance,
+                dataset=entry.outcome.dataset or None,
+            )
         except _NEVER as error:
-            self.unrecorded.append((entry, describe(error)))
-            self._open.pop(entry.key, None)
+            self._keep(entry, describe(error))
         except Exception as error:
             self._again.append((entry, describe(error)))
             return False
         else:
+            self._last = time.monotonic()
             self._safe(entry)
         return True
-
-    def _record(self, outcome: Outcome, experiment: str, sweep: str, about: Entry | spool.About) -> None:
-        self._store.record(
-            outcome,
-            experiment_name=experiment,
-            sweep=sweep,
-            fingerprint=about.fingerprint,
-            source_hash=about.source_hash,
-            provenance=about.provenance if isinstance(about, spool.About) else self._provenance,
-            dataset=outcome.dataset or None,
-        )
-        self._last = time.monotonic()
 
     def _safe(self, entry: Entry) -> None:
         if self._open.pop(entry.key, None) is not None:
@@ -305,31 +298,8 @@ class Recorder:
         except OSError as error:
             self.unrecorded.append((entry, f"{reason}; and it cannot wait on the disk: {error}"))
             return
-        self.unrecorded.append((entry, f"{reason}; it waits in {path}, and the next sweep records it"))
+        self.unrecorded.append((entry, f"{reason}; it waits in {path}, and the next command records it"))
         self._safe(entry)
-
-    def _replay(self) -> None:
-        """Record what has waited on the disk, each once, whoever else tries at the same time."""
-        if not spool.waiting(self._store.state):
-            return
-        from filelock import FileLock
-
-        with FileLock(self._store.state / "spool" / "lock"):
-            for path in spool.waiting(self._store.state):
-                try:
-                    about, outcome = spool.read(path)
-                    if not self._there(about, outcome):
-                        self._record(outcome, about.experiment_name, about.sweep, about)
-                except Exception as error:  # it goes on waiting; `goldfish doctor` names it
-                    logging.getLogger(__name__).warning("%s is not recorded: %s", path, describe(error))
-                    continue
-                path.unlink()
-                self.replayed.append(about.key)
-
-    def _there(self, about: spool.About, outcome: Outcome) -> bool:
-        """True when this very outcome is in the store: its process ended between recording and removing it."""
-        row = self._store.finished(about.experiment_name, [about.fingerprint]).get(about.fingerprint)
-        return row is not None and round(1000 * row.started) == round(1000 * outcome.started)
 
     def _prepare_views(self) -> None:
         """Save the views in which an experiment's runs are compared."""

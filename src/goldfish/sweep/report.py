@@ -20,6 +20,7 @@ class Report:
         total: configurations asked for.
         verdicts: runs trained now, by outcome: solved, unsolved, diverged, failed.
         skipped: runs that the store held already.
+        waiting: runs that were trained before and still wait to be recorded.
         duplicates: configurations equal to another one of the sweep.
         stale: runs that the store held and whose code has changed since; they count as skipped unless they were rerun.
         fingerprints: one for each configuration, in their order.
@@ -33,6 +34,7 @@ class Report:
     fingerprints: tuple[str, ...] = ()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     skipped: int = 0
+    waiting: int = 0
     duplicates: int = 0
     stale: int = 0
     interrupted: int = 0
@@ -74,7 +76,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0, or 1 when a run failed or could not be recorded."""
-        return 1 if self.failed or self.unrecorded else 0
+        return 1 if self.failed or self.unrecorded or self.waiting else 0
 
     def summary(self) -> str:
         """One line."""
@@ -84,6 +86,8 @@ class Report:
             parts.append(f"{self.interrupted} interrupted")
         if self.skipped:
             parts.append(f"{self.skipped} recorded already")
+        if self.waiting:
+            parts.append(f"{self.waiting} trained before and still NOT recorded")
         if self.duplicates:
             parts.append(_count(self.duplicates, "duplicate"))
         if self.stale:

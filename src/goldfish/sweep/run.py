@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
 from goldfish.config import Config, resolve
 from goldfish.sweep import machine, packs, workers
-from goldfish.sweep.ownership import Checkpoints, Ownership, tidy
+from goldfish.sweep.ownership import Checkpoints, Ownership, sweep_out, tidy
 from goldfish.sweep.progress import Progress
 from goldfish.sweep.record import Entry, Interruption, Recorder, Store
+from goldfish.sweep.replay import replay
 from goldfish.sweep.report import Report
 from goldfish.sweep.signals import Signals
 from goldfish.sweep.todo import Rerun, Todo
@@ -59,10 +61,14 @@ def run_sweep(
     """
     todo = Todo([resolve(config) for config in configs], rerun)
     machine.check(todo.configs)
+    replayed = replay(store)
+    for line in replayed.lines():
+        _tell(stream or sys.stderr, line)
+    todo.leave_out_finished(store)
     if store.exists():
-        todo.leave_out_finished(store)
         tidy(todo, store.state)
     if todo.left:
+        store.check()
         checkpoints = Checkpoints(store.state / "checkpoints", checkpoint_minutes, checkpoint_steps)
         name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
         with Signals() as signals:
@@ -77,7 +83,7 @@ class _Training:
     def __init__(
         self, todo: Todo, store: Store, name: str, checkpoints: Checkpoints, stream: TextIO, signals: Signals
     ) -> None:
-        self.todo, self.signals, self.stream = todo, signals, stream
+        self.todo, self.store, self.signals, self.stream = todo, store, signals, stream
         self.progress = Progress([todo.configs[run] for run in todo.left], stream, todo.left)
         self.owned = Ownership(todo, store, name, checkpoints, lambda runs: self.progress.show(Recorded(tuple(runs))))
         experiments = (todo.keys[run][0] for run in todo.left)
@@ -106,7 +112,7 @@ class _Training:
             self._close(hurry=True)
             self.todo.report.seconds = time.monotonic() - self.todo.started
             word = "interrupted" if isinstance(error, KeyboardInterrupt) else "terminated"
-            print(f"goldfish: {word}; {self.todo.report.summary()}", file=self.stream)
+            _tell(self.stream, f"{word}; {self.todo.report.summary()}")
             raise
         except BaseException:
             if self.todo.report.verdicts:
@@ -114,6 +120,8 @@ class _Training:
             raise
         finally:
             self.owned.release()
+            if not self.todo.report.done and not self.store.exists():
+                sweep_out(self.store.state)
 
     def _events(self, pool: Pool, pack_size: packs.Size, count: int, gpu: bool) -> Iterator[Event]:
         """Train what nobody else trains, then wait for what others do, and take over what they leave."""
@@ -157,3 +165,9 @@ class _Training:
         self.recorder.close(patience=_HURRY) if hurry else self.recorder.close()
         where = {key: self.todo.labels[run] for run, key in self.todo.keys.items()}
         self.todo.report.unrecorded = [(where[entry.key], reason) for entry, reason in self.recorder.unrecorded]
+
+
+def _tell(stream: TextIO, line: str) -> None:
+    """Show a line where somebody can still read it."""
+    with suppress(OSError, ValueError):
+        print(f"goldfish: {line}", file=stream, flush=True)

@@ -45,12 +45,13 @@ class Todo:
 
     def leave_out_finished(self, store: Store) -> None:
         """Leave out what the store holds or waits for, but for what `rerun` asks to repeat."""
-        self._known = found = self._rows(store, self.keys)
+        self._known = found = self._rows(store, self.keys) if store.exists() else {}
         stale = {index for index, row in found.items() if row.source_hash != self.sources[index]}
         again = {"missing": set(), "stale": stale, "all": set(found)}[self.rerun]
         waiting = set() if self.rerun == "all" else self._spooled(store) - again
         self.report.stale = len(stale - again)
-        self.report.skipped = len((found.keys() | waiting) - again)
+        self.report.skipped = len(found.keys() - again)
+        self.report.waiting = len(waiting - found.keys())
         self.left = [index for index in self.left if (index not in found and index not in waiting) or index in again]
 
     def finished_since(self, store: Store, runs: Iterable[int]) -> set[int]:

@@ -11,8 +11,10 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import re
 import signal
 import sys
+import tempfile
 import time
 import types
 from collections import deque
@@ -30,7 +32,9 @@ from goldfish.training import portable
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
 
+_NAME = 107  # bytes that a socket's name may have
 _PATIENCE = 3  # workers that die one after another before any is ready
+_MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory")  # of Python, CUDA, torch on a CPU
 _TICK = 0.5  # seconds without news before the caller is woken, so that it can show the time
 _FAREWELL = 3  # seconds that a process may take to end, or to write a checkpoint when it is told to stop
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
@@ -50,9 +54,10 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Restarted:
-    """A pack failed; its runs are tried again, each alone."""
+    """A pack failed; its runs are tried again, each alone, or, with `told`, as that line says."""
 
     runs: tuple[int, ...]
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,21 @@ class Orders:
 def prepare(trainer: str, *, gpu: bool = False) -> Any:
     """Return the multiprocessing context; on Linux it forks from a server: start that now, and return at once.
 
-    On macOS a process that has loaded torch must not be forked: Apple's libraries may crash in the child.
+    On macOS a process that has loaded torch must not be forked: Apple's libraries may crash in the child. Workers are
+    spawned as well where a GPU is used, and where the server's socket could not have its long name.
     """
-    if gpu or sys.platform != "linux":
+    if gpu or sys.platform != "linux" or not _named_socket():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([trainer.partition(":")[0]])
     with _starting():
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+def _named_socket() -> bool:
+    """Whether the server's socket can have a name in the folder of temporary files."""
+    return len(os.fsencode(tempfile.gettempdir())) <= _NAME - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 
 
 class Pool:
@@ -122,6 +133,7 @@ class Pool:
         self._configs: Sequence[Config] = ()
         self._queue: deque[tuple[int, ...]] = deque()
         self._lost_starts = self._disturbed = 0
+        self._spared: set[int] = set()  # runs that were given a second chance after memory had run out
         self._stopping = False
 
     def __enter__(self) -> Pool:
@@ -139,8 +151,9 @@ class Pool:
         """Train the packs in the given order, yielding what happens; every admitted run ends in one Finished.
 
         A pack of several runs that raises, or whose worker dies, is tried again run by run; a run that does so alone
-        is failed. After a signal, what is in training ends in Finished or Stopped, within three seconds, and the rest
-        is left. Raises WorkerError when no worker can be started, and ConfigError for input that a worker refuses.
+        is failed. Where memory has run out, a pack is tried again in halves before, and a run alone once more. After a
+        signal, what is in training ends in Finished or Stopped, within three seconds, and the rest is left. Raises
+        WorkerError when no worker can be started, and ConfigError for input that a worker refuses.
         """
         self._configs, self._queue = configs, deque(tuple(pack) for pack in packs)
         while self._queue or self._busy:
@@ -250,17 +263,23 @@ class Pool:
         ended = item.stop()
         reason = item.damage or f"worker died: {ended}"
         if item.job:
-            yield from self._failed(item, reason)
+            yield from self._failed(item, reason, killed=item.killed and not item.damage)
         elif not item.ready:
             self._lost_starts += 1
             if self._lost_starts >= _PATIENCE:
                 raise WorkerError(f"{reason}, {_PATIENCE} times while starting")
 
-    def _failed(self, item: _Worker, reason: str) -> Iterator[Event]:
-        """A pack of several goes back to the front of the queue, run by run; a single run is failed."""
+    def _failed(self, item: _Worker, reason: str, *, killed: bool = False) -> Iterator[Event]:
+        """A pack of several goes back to the front of the queue, run by run; a single run is failed.
+
+        `killed`: by SIGKILL, which nobody but the kernel sends, when memory has run out.
+        """
         job = item.job
         if self._stopping:
             yield item.stopped(0)
+        elif (killed or _MEMORY.search(reason)) and not self._spared.issuperset(job):
+            item.job = ()
+            yield self._spare(job, "a worker was killed" if killed else "memory ran out")
         elif item.packed > 1:
             item.job = ()
             self._queue.extendleft((run,) for run in reversed(job))
@@ -270,6 +289,15 @@ class Pool:
             seconds = time.time() - item.since
             outcome = Outcome(self._configs[job[0]], "failed", reason=reason, seconds=seconds, started=item.since)
             yield Finished(job[0], outcome)
+
+    def _spare(self, job: tuple[int, ...], what: str) -> Restarted:
+        """Train a pack again, in halves, when the others are done: then there may be room for it."""
+        self._spared.update(job)
+        parts = [part for part in (job[: len(job) // 2], job[len(job) // 2 :]) if part]
+        self._queue.extend(parts)
+        lost = f"{what} in training {'a run' if len(job) == 1 else f'{len(job)} runs together'}"
+        again = "the run is" if len(job) == 1 else f"they are, {len(parts[0])} and {len(parts[1])} together,"
+        return Restarted(job, f"{lost}, as happens where memory is short; {again} trained once more")
 
 
 class _Worker:
@@ -286,6 +314,7 @@ class _Worker:
         child.close()
         self.ready = False
         self.dead = False
+        self.killed = False
         self.job: tuple[int, ...] = ()  # of these no outcome has come yet
         self.packed = 0
         self.since = 0.0
@@ -340,6 +369,7 @@ class _Worker:
             self.process.kill()
             self.process.join()
         code = self.process.exitcode or 0
+        self.killed = code == -signal.SIGKILL
         self.process.close()
         self.connection.close()
         return f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
@@ -356,6 +386,9 @@ def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> It
     before = {name: os.environ.get(name) for name in environment}
     main = sys.modules["__main__"]
     multiprocessing.resource_tracker.ensure_running()  # it unblocks signals when it starts: not while we block them
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method not in (None, *multiprocessing.get_all_start_methods()):
+        multiprocessing.set_start_method("spawn", force=True)  # joblib's own is unknown where the process starts
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS if block else set())
     os.environ.update(environment)
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -367,3 +400,5 @@ def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> It
         for name in [name for name, value in before.items() if value is None]:
             del os.environ[name]
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if multiprocessing.get_start_method(allow_none=True) != method:
+            multiprocessing.set_start_method(method, force=True)

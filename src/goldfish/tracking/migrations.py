@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from goldfish.errors import ConfigError
+from goldfish.tracking.sqlite import uri_of
+
+_ROOM = 4 * 2**20  # bytes that must be free before a database is made, which takes about one
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -34,10 +40,28 @@ def prepare(uri: str, path: Path | None, artifacts: Path) -> None:
 
 def _create(path: Path, artifacts: Path) -> None:
     """Build the database in a file of its own and put it in place whole: nobody ever sees half of it."""
+    check_room(path.parent)
     scratch = path.with_name(f"{path.name}.new")
-    scratch.unlink(missing_ok=True)  # of a process that was killed here
-    _open(f"sqlite:///{scratch}", artifacts).dispose()
-    os.replace(scratch, path)
+    _remove(scratch)  # of a process that was killed here
+    try:
+        _open(uri_of(scratch), artifacts).dispose()
+        os.replace(scratch, path)
+    except BaseException:
+        _remove(scratch)
+        raise
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError where a database has no room: half of it would be of no use."""
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM:
+        raise OSError(errno.ENOSPC, f"a new store takes {_ROOM // 1024} kB, and {free // 1024} are free", str(folder))
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a database, and the journal of a transaction that did not end."""
+    for path in (scratch, *scratch.parent.glob(f"{glob.escape(scratch.name)}-*")):
+        path.unlink(missing_ok=True)
 
 
 def _open(uri: str, artifacts: Path) -> sqlalchemy.Engine:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from goldfish.tracking import sqlite_writer
+from goldfish.tracking import names, sqlite_writer
 from goldfish.tracking.new_run import Data, NewRun, new_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import DatasetInput, Run
 
     from goldfish.training.outcome import Outcome
 
@@ -50,8 +50,23 @@ def write(
 
 
 def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, artifacts: Callable[[Path], None]) -> str:
-    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, and only then its status."""
-    run_id = str(client.create_run(experiment_id, start_time=run.started, run_name=run.name).info.run_id)
+    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, its status, and last its outcome.
+
+    The outcome is what makes a record: a run without is none. Whatever an earlier attempt has left is gone on with, for
+    an answer may be lost although the call was done, and what is written twice is there once. Where another process
+    has recorded a result of the same run meanwhile, that stands.
+    """
+    known = _attempts(client, experiment_id, run)
+    there = _result(run, known)
+    if there is not None:
+        return there
+    mine = next((item for item in known if item.info.start_time == run.started), None) or _begin(
+        client, experiment_id, run
+    )
+    run_id = str(mine.info.run_id)
+    if names.whole(mine.info.status, mine.data.tags.get(names.OUTCOME)):
+        return run_id
+    outcome = run.tags.get(names.OUTCOME)
     try:
         _log(client, run_id, run)
         if run.dataset is not None:
@@ -63,13 +78,59 @@ def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, artif
     except BaseException as error:
         _abandon(client, run_id, error)
         raise
+    if outcome is not None:
+        client.set_tag(run_id, names.OUTCOME, outcome)
+        return _settled(client, experiment_id, run, run_id)
     return run_id
+
+
+def _attempts(client: MlflowClient, experiment_id: str, run: NewRun) -> list[Run]:
+    """What the store holds of this run, whatever became of it."""
+    fingerprint = run.tags.get(names.FINGERPRINT)
+    if fingerprint is None:
+        return []
+    return list(client.search_runs([experiment_id], f"tags.`{names.FINGERPRINT}` = '{fingerprint}'", max_results=1000))
+
+
+def _result(run: NewRun, known: Iterable[Run]) -> str | None:
+    """The result of the same run that another process came to after this one had begun, the first of several."""
+    if run.tags.get(names.OUTCOME) not in names.FINISHED:
+        return None
+    others = [item for item in known if _is_result(item) and item.info.start_time != run.started]
+    return min((str(item.info.run_id) for item in others if (item.info.end_time or 0) >= run.started), default=None)
+
+
+def _is_result(item: Run) -> bool:
+    outcome = item.data.tags.get(names.OUTCOME)
+    return outcome in names.FINISHED and names.whole(item.info.status, outcome)
+
+
+def _begin(client: MlflowClient, experiment_id: str, run: NewRun) -> Run:
+    """Create the run, with the tag by which it is found again."""
+    mark = {key: run.tags[key] for key in (names.FINGERPRINT,) if key in run.tags}
+    return client.create_run(experiment_id, start_time=run.started, tags=mark, run_name=run.name)
+
+
+def _settled(client: MlflowClient, experiment_id: str, run: NewRun, run_id: str) -> str:
+    """Look once more: who recorded the same result at the same time sees this one as well, and one of them goes.
+
+    Another process that takes the attempt for a dead one's may have marked it KILLED since.
+    """
+    known = _attempts(client, experiment_id, run)
+    mine = next((item for item in known if item.info.run_id == run_id), None)
+    if mine is not None and mine.info.status != run.status:
+        client.set_terminated(run_id, run.status, run.ended)
+    there = _result(run, known)
+    if there is None or run_id < there:
+        return run_id
+    client.delete_run(run_id)
+    return there
 
 
 def _abandon(client: MlflowClient, run_id: str, error: BaseException) -> None:
     """Mark a run that could not be recorded whole; the error that is raised is the first one."""
     try:
-        client.set_terminated(run_id, "FAILED")
+        client.set_terminated(run_id, "KILLED")
     except Exception as second:
         error.add_note(f"MLflow run {run_id} is still marked as running: {second}")
 
@@ -79,7 +140,7 @@ def _log(client: MlflowClient, run_id: str, run: NewRun) -> None:
 
     metrics = [Metric(*metric) for metric in run.metrics]
     parameters = [Param(key, value) for key, value in run.parameters.items()]
-    labels = [RunTag(key, value) for key, value in run.tags.items()]
+    labels = [RunTag(key, value) for key, value in run.tags.items() if key != names.OUTCOME]
     batches = zip_longest(chunks(metrics, _METRICS), chunks(parameters, _PARAMETERS), chunks(labels, _LABELS))
     for metric_batch, parameter_batch, label_batch in batches:
         client.log_batch(run_id, metric_batch or [], parameter_batch or [], label_batch or [])

@@ -1,4 +1,4 @@
-"""Outcomes that wait on the disk because the store is away: a file each, which the next sweep records and removes.
+"""Outcomes that wait on the disk because the store is away: a file each, which the next command records and removes.
 
 A file is three parts: a line with the magic words and the sha256 of the next line; that line, what is recorded with the
 outcome, as JSON; and the outcome as goldfish.training.portable writes it, which has a checksum of its own.
@@ -18,7 +18,7 @@ from goldfish.training import portable
 from goldfish.training.outcome import Outcome
 
 _MAGIC = b"goldfish waiting 1"
-_SUFFIX = ".outcome"
+_SUFFIX, DAMAGED = ".outcome", ".damaged"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,16 @@ def read(path: Path) -> tuple[About, Outcome]:
             return about, portable.loads(file.read())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Put a damaged file out of the way, so that its run is trained again; return its new name."""
+    return path.rename(path.with_suffix(DAMAGED))
+
+
+def damaged(state: Path) -> list[Path]:
+    """The files that were set aside."""
+    return sorted(_folder(state).glob(f"*{DAMAGED}"))
 
 
 def _about(path: Path, first: bytes, line: bytes) -> About:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
+from goldfish.errors import ConfigError
 from goldfish.tracking import names
 from goldfish.tracking.rows import CurvePoint, Recorded, RunRow, number
 
@@ -17,9 +21,31 @@ _ACTIVE = "r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
 
 
 def database(uri: str) -> Path | None:
-    """The file of an SQLite URI; None for another kind of store."""
+    """The file of an SQLite URI, as SQLAlchemy reads it; None for another kind of store."""
     found = re.fullmatch(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?:\?.*)?", uri)
-    return Path(found["path"]) if found else None
+    if found is None:
+        return None
+    return Path(unquote(found["path"]) if _decodes() else found["path"])
+
+
+def uri_of(path: Path) -> str:
+    """The URI of an SQLite file. Raises ConfigError for a path that no URI can hold."""
+    text = str(path)
+    if not text.isprintable() or (not _decodes() and "?" in text):
+        version = importlib.metadata.version("sqlalchemy")
+        raise ConfigError(f"{text}: SQLAlchemy {version} takes no database there; expected a folder of another name")
+    quoted = text
+    for mark in "%?#" if _decodes() else "":
+        quoted = quoted.replace(mark, f"%{ord(mark):02X}")
+    # of a plain sqlite:/// MLflow makes the parent folders, of the name as it is written here
+    return f"sqlite:///{text}" if quoted == text else f"sqlite+pysqlite:///{quoted}"
+
+
+@cache
+def _decodes() -> bool:
+    """Whether %20 in a URI is a space: SQLAlchemy takes the path as it stands before 2.1."""
+    major, minor = importlib.metadata.version("sqlalchemy").split(".")[:2]
+    return (int(major), int(re.sub(r"\D.*", "", minor))) >= (2, 1)
 
 
 class SqliteReader:

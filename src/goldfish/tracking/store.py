@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import re
 import tempfile
@@ -11,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from goldfish.errors import ConfigError
+from goldfish.errors import ConfigError, nearest
 from goldfish.tracking import names, rows
 from goldfish.tracking.rows import RunRow
-from goldfish.tracking.sqlite import SqliteReader, database
+from goldfish.tracking.sqlite import SqliteReader, database, uri_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 URI = "MLFLOW_TRACKING_URI"
 _EXPECTED = "sqlite:///path/mlflow.db, another database's URI or a server's http://…"
+_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+_DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 _PATIENCE = 600  # seconds to wait for another process that creates or migrates
 
 
@@ -43,11 +47,11 @@ class Store:
 
     def __init__(self, uri: str | None = None, root: Path | None = None) -> None:
         self._root = root = Path.cwd() if root is None else Path(root).absolute()
-        self.uri = _checked(uri or os.environ.get(URI) or f"sqlite:///{root / 'mlflow.db'}")
+        self.uri = _checked(uri or os.environ.get(URI) or uri_of(root / "mlflow.db"))
         path = database(self.uri)
         self.path = None if path is None else path.absolute()
         if self.path is not None:
-            self.uri = f"sqlite:///{self.path}"  # a relative one would follow the working directory
+            self.uri = uri_of(self.path)  # a relative one would follow the working directory
         self.remote = self.uri.startswith(("http://", "https://", "databricks"))
         self.artifacts = None if self.remote else (self.path.parent if self.path else root) / "mlruns"
         self._client: MlflowClient | None = None
@@ -69,7 +73,11 @@ class Store:
 
             if not self.exists():
                 self.prepare()
-            self._client = connect(self.uri)
+            try:
+                self._client = connect(self.uri)
+            except ModuleNotFoundError as error:
+                head = f"{URI}={without_password(self.uri)}: needs the driver '{error.name}', which is not installed"
+                raise ConfigError(f"{head}; pip install {_DRIVERS.get(error.name or '', error.name)}") from error
         return self._client
 
     def exists(self) -> bool:
@@ -83,6 +91,20 @@ class Store:
             _ask(self.uri)
             self._answered = True
         return True
+
+    def check(self) -> None:
+        """Raise OSError where nothing could be recorded: a folder without write access, or a full disk."""
+        wanted = self.path.parent if self.path is not None else self._root
+        folder = next(place for place in (wanted, *wanted.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
+        if self.path is not None and not self.path.exists():
+            from goldfish.tracking.migrations import check_room
+
+            check_room(folder)
 
     def prepare(self) -> None:
         """Create the store, or bring its tables up to date, once, whoever else tries at the same time."""
@@ -246,18 +268,49 @@ class Store:
             lock = self.path.with_name(f"{self.path.name}.lock")
         else:
             lock = Path(tempfile.gettempdir()) / f"goldfish-{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}.lock"
-        with FileLock(lock, timeout=_PATIENCE):
-            yield
+        try:
+            with FileLock(lock, timeout=_PATIENCE):
+                yield
+        finally:
+            if self.path is not None and not self.path.exists():
+                lock.unlink(missing_ok=True)  # no store has come of it
 
 
 def _checked(uri: str) -> str:
-    """Refuse what MLflow no longer keeps runs in, in one line."""
-    scheme = re.match(r"[A-Za-z][\w+.-]*:", uri)
-    if (scheme is None and uri != "databricks") or (scheme is not None and scheme[0] == "file:"):
+    """A URI in its one spelling. What MLflow keeps no runs in is refused in one line."""
+    scheme, colon, rest = uri.partition(":")
+    if (not colon and scheme != "databricks") or scheme.lower() == "file":
         raise ConfigError(f"{URI}={uri}: MLflow keeps no runs in folders any more; expected {_EXPECTED}")
-    if re.fullmatch(r"sqlite(\+\w+)?:/*(:memory:)?", uri):
+    dialect, plus, driver = scheme.partition("+")
+    if dialect.lower() not in _SCHEMES and scheme not in _added():
+        named = nearest(dialect.lower(), _SCHEMES)
+        raise ConfigError(f"{URI}={without_password(uri)}: {dialect}: no kind of store; {named}")
+    if scheme not in _added():
+        uri = f"{dialect.lower()}{plus}{driver}{colon}{rest}"
+    if dialect.lower() == "sqlite" and (database(uri) is None or rest.strip("/") in ("", ":memory:")):
         raise ConfigError(f"{URI}={uri}: names no file; expected {_EXPECTED}")
-    return uri
+    return _address(uri) if dialect.lower() in ("http", "https") else uri
+
+
+def _added() -> set[str]:
+    """The schemes of stores that other packages add to MLflow."""
+    return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")} - {"file-plugin"}
+
+
+def _address(uri: str) -> str:
+    """A server's address without what does not matter: capitals, a usual port, slashes at its end."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{URI}={without_password(uri)}: no address: {error}; expected {_EXPECTED}") from error
+    if not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(f"{URI}={without_password(uri)}: no address of a server; expected {_EXPECTED}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user, at, _ = parts.netloc.rpartition("@")
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    place = host if port in (None, usual) else f"{host}:{port}"
+    return f"{parts.scheme}://{user}{at}{place}{parts.path.rstrip('/')}"
 
 
 def _ask(uri: str) -> None:
@@ -266,13 +319,19 @@ def _ask(uri: str) -> None:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+        with urllib.request.urlopen(f"{_anonymous(uri)}/health", timeout=10):
             pass
     except urllib.error.HTTPError as error:
         error.close()  # an answer, such as "log in first"
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(f"{URI}={without_password(uri)}: this server does not answer ({reason})") from error
+
+
+def _anonymous(uri: str) -> str:
+    """The address without user and password, which urllib takes for a part of the host's name."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def without_password(uri: str) -> str:

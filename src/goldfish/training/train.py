@@ -174,6 +174,7 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
         warnings.filterwarnings("ignore", ".*will run with no optimizer.*")  # the module steps its own
         warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # trainer=cpu asks for that
         warnings.filterwarnings("ignore", ".*dataloader_iter.*")  # it may change, says Lightning
+        warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a hint about jobs of several processes
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
         _validate(active, callbacks)
         while (done := active.module.steps_done) < last and not active.module.over:

@@ -1,0 +1,121 @@
+"""Through MLflow's client, too, a record is whole, once, whatever breaks off and whoever else records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.tracking.outcomes import fingerprint_of, make_outcome, record
+
+from goldfish.tracking import names, recording, sqlite_writer
+from goldfish.tracking.store import Store
+from goldfish.training.outcome import Outcome
+
+DATA = {"name": "recall", "digest": "d", "source": "synthetic"}
+CALLS = ("search_runs", "create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated", "set_tag")
+
+
+@pytest.fixture(autouse=True)
+def through_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "REVISION", "another")
+
+
+def active(store: Store) -> list[Any]:
+    return list(store.client.search_runs([store.experiment("study")]))
+
+
+def check_whole(store: Store, outcome: Outcome) -> str:
+    """One run, and nothing of it twice."""
+    (run,) = active(store)
+    assert (run.info.status, run.data.tags[names.OUTCOME]) == ("FINISHED", outcome.verdict)
+    assert list(store.finished("study")) == [fingerprint_of(outcome)]
+    assert len(store.curves()) == len(outcome.curves)
+    for name in run.data.metrics:
+        steps = [point.step for point in store.client.get_metric_history(run.info.run_id, name)]
+        assert len(steps) == len(set(steps)), name
+    assert len(run.inputs.dataset_inputs) == 1
+    assert {item.path for item in store.client.list_artifacts(run.info.run_id)} >= {"config.yaml", "curves.parquet"}
+    return str(run.info.run_id)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["fails", "loses its answer"])
+@pytest.mark.parametrize("broken", CALLS)
+def test_a_record_that_breaks_off_is_gone_on_with(
+    store: Store, monkeypatch: pytest.MonkeyPatch, broken: str, lost: bool
+) -> None:
+    outcome = make_outcome()
+    whole = getattr(type(store.client), broken)
+
+    def fail(self: Any, *arguments: Any, **named: Any) -> None:
+        if lost:
+            whole(self, *arguments, **named)
+        raise OSError("connection reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client), broken, fail)
+        with pytest.raises(OSError, match="connection reset"):
+            record(store, outcome, dataset=DATA)
+    committed = broken == "set_tag" and lost
+    assert len(store.finished("study")) == committed
+    assert {run.info.status for run in active(store)} <= {
+        "KILLED",
+        "RUNNING",
+        *(["FINISHED"] if broken == "set_tag" else []),
+    }
+    first = [run.info.run_id for run in active(store)]
+    run_id = record(store, outcome, dataset=DATA)
+    assert check_whole(store, outcome) == run_id
+    assert first in ([], [run_id])
+
+
+def other(outcome: Outcome, after: float) -> Outcome:
+    """The same run, trained by somebody else, who began so many seconds later."""
+    return replace(outcome, started=outcome.started + after)
+
+
+def test_of_two_processes_that_train_the_same_run_one_records_it(store: Store) -> None:
+    outcome = make_outcome()
+    first = record(store, outcome, dataset=DATA)
+    assert record(store, other(outcome, outcome.seconds / 2), dataset=DATA) == first
+    assert check_whole(store, outcome) == first
+
+
+def test_two_that_record_at_the_same_moment_agree_who_goes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sees the other's record before its own is whole."""
+    outcome = make_outcome()
+    attempts, blind = recording._attempts, [True, False, True, False]
+    monkeypatch.setattr(recording, "_attempts", lambda *given: [] if blind.pop(0) else attempts(*given))
+    run_ids = {record(store, other(outcome, after), dataset=DATA) for after in (0, outcome.seconds / 2)}
+    assert check_whole(store, outcome) in run_ids
+
+
+def test_a_run_that_is_repeated_later_is_recorded_anew(store: Store) -> None:
+    outcome = make_outcome()
+    ended = outcome.seconds * outcome.packed
+    assert record(store, outcome) != record(store, other(outcome, ended + 1))
+    assert [run.info.status for run in active(store)] == ["FINISHED"] * 2
+
+
+def test_what_is_recorded_while_it_is_taken_for_dead_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep in another folder knows nothing of our claim: it sees a run that goes on, and we finish it just then."""
+    outcome = make_outcome()
+    seen = store.client.create_run(
+        store.experiment("study"),
+        start_time=round(outcome.started * 1000),
+        tags={names.FINGERPRINT: fingerprint_of(outcome)},
+    )
+    record(store, outcome, dataset=DATA)
+    from mlflow.store.entities import PagedList
+
+    search = type(store.client).search_runs
+
+    def as_before(self: Any, ids: list[str], wanted: str = "", **named: Any) -> Any:
+        return PagedList([seen], None) if "'RUNNING'" in wanted else search(self, ids, wanted, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client), "search_runs", as_before)
+        assert store.supersede("study", [fingerprint_of(outcome)]) == 1
+    run = store.client.get_run(seen.info.run_id)
+    assert names.SUPERSEDED not in run.data.tags
+    assert check_whole(store, outcome) == seen.info.run_id
