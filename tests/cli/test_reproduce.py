@@ -162,11 +162,15 @@ def test_export_writes_every_run(study: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_hydras_other_launchers_find_the_same_runs(study: Path) -> None:
-    """In processes of their own, joblib's and submitit's jobs compose each run anew: runs that are recorded already."""
+    """In processes of their own, joblib's and submitit's jobs compose each run anew: runs that are recorded already.
+
+    One that is not recorded yet is trained there, too.
+    """
     base = ["tracking.experiment_name=study", "task.length=5", "cell.hidden_size=4", "init=pytorch,orthogonal"]
     trainer = ["trainer.max_steps=4", "trainer.evaluation_size=8", "trainer.accelerator=cpu"]
-    joblib = run(study, "train", "-m", *base, *trainer, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    assert (joblib.returncode, joblib.stdout.count("1 recorded already")) == (0, 2), joblib.stderr
+    joblib = run(study, "train", "-m", *base, *trainer, "seed=0,5", "hydra/launcher=joblib")  # n_jobs: every core
+    told = [joblib.stdout.count(word) for word in ("1 recorded already", "trained 1 (")]
+    assert (joblib.returncode, told) == (0, [2, 2]), joblib.stderr
     submitit = run(study, "train", "-m", *base, *trainer, "hydra/launcher=submitit_local")
     logs = [path.read_text() for path in (study / "outputs" / "hydra").rglob("*_log.out")]
     assert (submitit.returncode, sum("1 recorded already" in log for log in logs)) == (0, 2), submitit.stderr
