@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "goldfish"
 # Lowest first; a part may import from parts before it, and from itself.
 LAYERS = [
-    {"errors", "bounds", "threads"},
+    {"errors", "faults", "bounds", "threads"},
     {"signatures", "settings"},
     {"registry"},
     {"config"},
@@ -33,7 +33,7 @@ LAYERS = [
     {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "data"]
+LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "faults", "data"]
 LIGHT += ["tables", "columns"]
 HEAVY = {"torch", "numba", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
 

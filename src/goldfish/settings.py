@@ -44,6 +44,6 @@ class Trainer:
 
 
 class Tracking:
-    """Where the run is recorded: the MLflow experiment."""
+    """Where the run is recorded: the MLflow experiment, by default one that no experiment's folder is called like."""
 
-    def __init__(self, *, experiment_name: str = "goldfish") -> None: ...
+    def __init__(self, *, experiment_name: str = "runs") -> None: ...

@@ -8,9 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+
+from goldfish import registry
+from goldfish.config import resolve
+from goldfish.errors import ConfigError
+from goldfish.training.evaluate import measure_probes
+from goldfish.training.module import PackModule
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```\w+ (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -66,6 +74,45 @@ def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
     recorded = dict(zip(header, row, strict=True))
     assert float(recorded["spectral_radius/first_gate_before"]) == pytest.approx(0.5, rel=1e-6)
     assert float(recorded["spectral_radius/first_gate"]) > 0
+
+
+def tasks() -> list[str | dict[str, Any]]:
+    """Every task, as far as it needs no data from elsewhere."""
+    with_words: list[str | dict[str, Any]] = [
+        {"name": "translation", "dataset": "numerals"},
+        {"name": "characters", "dataset": "python_docs", "length": 12},
+    ]
+    hub = {"HUB_ID", "HUB_IDS"}
+    return with_words + [
+        name for name in registry.names("task") if not hub & registry.signature("task", name).constants.keys()
+    ]
+
+
+@pytest.mark.parametrize("task", tasks(), ids=lambda task: task if isinstance(task, str) else task["name"])
+def test_the_probe_measures_every_model_on_every_task(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((name, text),) = blocks("measuring.md").items()
+    found: dict[str, Any] = {}
+    exec(compile(text, name, "exec"), found)
+    monkeypatch.setattr(registry, "probes", lambda: {"spectral_radius": found["spectral_radius"]})
+    data: Any = SimpleNamespace(on=torch.device("cpu"), dtype=torch.float32)
+    measured = 0
+    for model in registry.names("model"):
+        if registry.signature("model", model).constants.get("FITTED"):
+            continue  # no network, and no moments of training
+        try:
+            config = resolve({"task": task, "model": model})
+        except ConfigError:
+            continue  # the model does not suit the task
+        given = {key: value for key, value in config["task"].items() if key != "name"}
+        module = PackModule(
+            [config] * 2, registry.load("task", config["task"]["name"])(**given), torch.float32, torch.device("cpu")
+        )
+        for row in measure_probes(module, data, "before"):
+            values = list(row.metrics.items())
+            assert [name for name, _ in values] == ["spectral_radius/first_gate_before"] * bool(module.recurrents)
+            assert all(0 < value < 10 for _, value in values)
+            measured += len(values)
+    assert measured >= 2  # model=recurrent at least
 
 
 def test_the_readmes_notebook_runs() -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -46,20 +47,17 @@ def free_port() -> int:
 
 
 class Database:
-    """PostgreSQL in a folder; where the tests run as root, it runs as nobody."""
+    """PostgreSQL in a folder of its own: pytest's are the tester's alone. Where the tests run as root, it is nobody."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         place = binaries()
         assert place is not None
-        self.place, self.folder, self.port = place, folder, free_port()
+        self.place, self.port = place, free_port()
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.process: subprocess.Popen[bytes] | None = None
         self._as = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
-        folder.mkdir()
         if self._as:
             os.chown(folder, 65534, 65534)
-            for parent in folder.parents:  # pytest's folders are the tester's alone
-                if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         options = ["--auth=trust", "--username=mlflow", "--encoding=UTF8", "--no-sync", "--locale=C"]
         self._run("initdb", "-D", str(folder / "data"), *options)
 
@@ -77,11 +75,13 @@ class Database:
         """Start, and return once it answers."""
         options = ["-p", str(self.port), "-h", HOST, "-k", "", "-F", "-c", "log_min_messages=error"]
         command = [*self._as, str(self.place / "postgres"), "-D", str(self.folder / "data"), *options]
-        with (self.folder.parent / "postgres.log").open("ab") as log:
+        file = self.folder / "log"
+        with file.open("ab") as log:
             self.process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + _PATIENCE
         while not self._answers():
-            assert time.monotonic() < end, (self.folder.parent / "postgres.log").read_text()[-2000:]
+            assert self.process.poll() is None, file.read_text()[-2000:]
+            assert time.monotonic() < end, file.read_text()[-2000:]
             time.sleep(0.1)
 
     def _answers(self) -> bool:
@@ -99,6 +99,11 @@ class Database:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait()
             self.process = None
+
+    def remove(self) -> None:
+        """Stop, and leave nothing."""
+        self.stop()
+        shutil.rmtree(self.folder)
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows that the database answers with."""
@@ -144,6 +149,7 @@ class Server:
             )
         end = time.monotonic() + _PATIENCE
         while not self.answers():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < end, (self.folder / "server.log").read_text()[-2000:]
             time.sleep(0.2)
 

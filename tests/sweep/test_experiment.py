@@ -333,3 +333,8 @@ def test_the_selection_of_the_documentation(study: Path, composer: Composer) -> 
     study.write_text(first + select)
     with pytest.raises(ConfigError, match=r"base\.optimizer\.lr: 'select' says what it is"):
         plan(experiment.read("study"), "cpu", composer)
+
+
+def test_single_runs_are_not_mixed_with_those_of_an_experiment() -> None:
+    default = resolve({})["tracking"]["experiment_name"]
+    assert default not in {name for folder in experiment.folders() for name in (folder, f"{folder}-selection")}

@@ -162,6 +162,22 @@ def test_a_run_that_memory_was_short_for_is_trained_once_more(log: Path) -> None
     assert "memory ran out in training a run" in stream.getvalue()
 
 
+def test_a_store_that_cannot_be_asked_stops_no_training(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody else has recorded a run meanwhile is asked again when it is recorded."""
+    store, configs = FakeStore(), [config(seed, log) for seed in range(4)]
+    store.there = True
+    asked = FakeStore.finished
+
+    def finished(self: FakeStore, *given: Any) -> dict[str, Any]:
+        if trained(log):
+            raise OSError("connection refused")
+        return asked(self, *given)
+
+    monkeypatch.setattr(FakeStore, "finished", finished)
+    assert sweep(configs, store, pack_size=1, workers=1).done == 4
+    assert store.seeds() == [0, 1, 2, 3]
+
+
 def test_a_sweep_of_bad_runs_ends(log: Path) -> None:
     report = sweep([config(EXITS, log, cell=cell) for cell in ("rnn", "lstm", "gru")], FakeStore())
     assert (report.failed, report.done) == (3, 0)

@@ -48,7 +48,7 @@ def test_what_is_recorded_is_what_was_trained(tmp_path: Path, monkeypatch: pytes
     assert sweep(tmp_path) == [4, 0, [], [], 0, False]
     assert sweep(tmp_path) == [0, 4, [], [], 0, False]
     store = Store(root=tmp_path)
-    runs = store.runs("goldfish").set_index("fingerprint")
+    runs = store.runs("runs").set_index("fingerprint")
     assert len(runs) == 4
     assert set(runs["sweep"]) == {"study"}
     described = describe_test_set(configs()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,3 +172,15 @@ def test_training_imports_neither_hydra_nor_mlflow() -> None:
 @pytest.mark.parametrize(("engine", "ran"), [("auto", "cpu"), ("stepwise", "stepwise"), ("eager", "eager")])
 def test_an_outcome_names_the_engine_that_ran(small: Callable[..., Config], engine: str, ran: str) -> None:
     assert train_pack([small(engine=engine, steps=1)])[0].engine == ran
+
+
+def test_a_machine_with_slurm_gets_no_hints(
+    small: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning would warn at every validation that `srun` is there and not used; a warning is an error in tests."""
+    program = tmp_path / "srun"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (outcome,) = train([small()])
+    assert outcome.verdict in ("solved", "unsolved")

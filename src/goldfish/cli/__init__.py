@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from goldfish import faults
 from goldfish.errors import ConfigError, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code. `arguments` are those after the program's name."""
-    from goldfish.cli import commands, faults, streams
+    from goldfish.cli import commands, streams
     from goldfish.sweep.signals import Terminated, terminated
 
     streams.prepare()

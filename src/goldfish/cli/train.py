@@ -26,7 +26,7 @@ from goldfish.config import resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep import compose, overrides
 from goldfish.sweep.compose import Composer
-from goldfish.sweep.launch import FailedRunsError, check, launch
+from goldfish.sweep.launch import check, launch
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -72,11 +72,11 @@ def _is_packed(hydra: Any) -> bool:
     return bool(hydra.runtime.choices["hydra/launcher"] == "packed")
 
 
-def _quiet_job(values: DictConfig) -> ConfigError | FailedRunsError | None:
+def _quiet_job(values: DictConfig) -> Exception | None:
     """`job`, whose errors are returned: Hydra would print a line of its own before raising them again."""
     try:
         job(values)
-    except (ConfigError, FailedRunsError) as error:
+    except Exception as error:
         return error
     return None
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from goldfish import faults
+from goldfish.errors import ConfigError
 from goldfish.sweep import packs
 from goldfish.sweep.claims import Claim, Claims, Key, claim
 from goldfish.sweep.record import Interruption, Recorder, Store
@@ -113,7 +115,7 @@ class Ownership:
         taken = self.claims.take([claim(self.todo.keys[run], self.todo.labels[run], self.sweep) for run in fresh])
         mine = [self._run[item.key] for item in taken.mine]
         self.elsewhere |= {self._run[item.key]: item for item in taken.elsewhere}
-        finished = self.todo.finished_since(self.store, mine)
+        finished = self._finished(mine)
         with self._lock:
             self._mine |= set(mine)
         self._leave(finished)
@@ -121,6 +123,15 @@ class Ownership:
         assert self.recorder is not None
         self.recorder.supersede([self.todo.keys[run] for run in mine if run not in finished])
         return tuple(run for run in pack if run in self._mine)
+
+    def _finished(self, runs: Sequence[int]) -> set[int]:
+        """Those of the runs that others have recorded; none while the store is away: recording will look again."""
+        try:
+            return self.todo.finished_since(self.store, runs)
+        except Exception as error:
+            if faults.line(error) is None and not isinstance(error, ConfigError):
+                raise
+            return set()
 
     def _leave(self, finished: set[int]) -> None:
         """Others have recorded these."""
