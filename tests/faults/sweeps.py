@@ -25,10 +25,20 @@ OVERRIDES = [
 TIMES = ("train/seconds", "train/steps_per_second", "seconds", "packed")  # differ from one training to the next
 
 
-def start(folder: Path, *more: str, uri: str = "") -> subprocess.Popen[str]:
+HASTY = """
+import sys
+from goldfish.cli import main
+from goldfish.sweep.record import Recorder
+Recorder.close.__defaults__ = (2.0,)  # seconds that a sweep waits at its end for a store that is away
+sys.exit(main())
+"""
+
+
+def start(folder: Path, *more: str, uri: str = "", hasty: bool = False) -> subprocess.Popen[str]:
     """`goldfish train -m …` in a folder, in a process group of its own; the store is that of the folder or at `uri`."""
     chosen = {line.partition("=")[0]: line for line in (*OVERRIDES, *more)}  # the later one counts
-    command = [sys.executable, "-m", "goldfish", "train", "-m", *chosen.values()]
+    program = ["-c", HASTY] if hasty else ["-m", "goldfish"]
+    command = [sys.executable, *program, "train", "-m", *chosen.values()]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment |= {"MLFLOW_TRACKING_URI": uri} if uri else {}
     pipe = subprocess.PIPE

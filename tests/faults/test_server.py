@@ -50,9 +50,9 @@ class Study:
         self.name, self.folder, self.database, self.server = name, folder, database, server
         self.settings = [f"tracking.experiment_name={name}", *settings]
 
-    def start(self, folder: Path | None = None) -> subprocess.Popen[str]:
+    def start(self, folder: Path | None = None, *, hasty: bool = False) -> subprocess.Popen[str]:
         """Begin the sweep."""
-        return sweeps.start(folder or self.folder, *self.settings, uri=self.server.uri)
+        return sweeps.start(folder or self.folder, *self.settings, uri=self.server.uri, hasty=hasty)
 
     def finish(self, code: int = 0) -> str:
         """Say the same command (again) until it ends; what it printed at last."""
@@ -115,7 +115,7 @@ def study(request: pytest.FixtureRequest, tmp_path: Path, database: Database, se
 
 def test_the_database_stops_in_mid_sweep(study: Study, database: Database) -> None:
     """What is trained meanwhile waits on the disk; the same command records it, and trains nothing again."""
-    process = study.start()
+    process = study.start(hasty=True)
     study.until(6)
     database.stop()
     try:
