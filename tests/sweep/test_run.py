@@ -178,6 +178,24 @@ def test_a_store_that_cannot_be_asked_stops_no_training(log: Path, monkeypatch: 
     assert store.seeds() == [0, 1, 2, 3]
 
 
+def test_what_waits_is_recorded_by_the_same_command(log: Path) -> None:
+    configs = [config(seed, log) for seed in range(3)]
+    store = FakeStore(faults={1: -1})
+    report = sweep(configs, store, pack_size=3, workers=1)
+    assert (report.done, len(report.unrecorded), report.exit_code) == (3, 1, 1)
+    stream = io.StringIO()
+    again = sweep(configs, store, stream=stream)
+    assert (again.done, again.skipped, again.waiting, again.exit_code) == (0, 2, 1, 1)
+    assert "2 recorded already, 1 trained before and still NOT recorded" in again.summary()
+    assert "1 outcome waits in" in stream.getvalue()
+    assert "to be recorded: ValueError: no run that can be recorded" in stream.getvalue()
+    store.faults = {}
+    last = sweep(configs, store)
+    assert (last.done, last.skipped, last.waiting, last.exit_code) == (0, 3, 0, 0)
+    assert store.seeds() == [0, 1, 2]
+    assert len(trained(log)) == 3
+
+
 def test_a_sweep_of_bad_runs_ends(log: Path) -> None:
     report = sweep([config(EXITS, log, cell=cell) for cell in ("rnn", "lstm", "gru")], FakeStore())
     assert (report.failed, report.done) == (3, 0)

@@ -39,7 +39,7 @@ def parse(line: str) -> Override:
         reason = "expected key=value" if "=" not in line and not line.startswith("~") else _reason(error)
         raise ConfigError(f"{line}: {reason}") from error
     except ValueError as error:  # Python reads no integer of so many digits
-        raise ConfigError(f"{line}: no number that Hydra can read: {error}") from error
+        raise ConfigError(f"{line}: no number that Hydra can read, of so many digits") from error
 
 
 def _reason(error: HydraException) -> str:
