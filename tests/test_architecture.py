@@ -33,8 +33,8 @@ LAYERS = [
     {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "faults", "data"]
-LIGHT += ["tables", "columns"]
+LIGHT = ["cli", "sweep", "tracking", "config", "registry", "signatures", "settings", "bounds", "errors", "data"]
+LIGHT += ["tables", "columns", "faults"]
 HEAVY = {"torch", "numba", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
 
 

@@ -142,6 +142,8 @@ def test_a_run_on_other_data_than_its_fingerprint_stands_for_is_no_result(log: P
     assert (report.failed, report.done) == (1, 0)
     assert [row.outcome.metrics for row in store.records] == [{}]
     assert report.failures[0][1].startswith("its data changed while the sweep ran")
+
+
 def test_a_pack_that_is_killed_for_memory_is_trained_again_in_halves(log: Path) -> None:
     store, stream = FakeStore(), io.StringIO()
     report = sweep(

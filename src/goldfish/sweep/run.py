@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from goldfish.config import Config, resolve
-from goldfish.sweep import machine, packs, workers
+from goldfish.sweep import machine, packs, starting
 from goldfish.sweep.ownership import Checkpoints, Ownership, sweep_out, tidy
 from goldfish.sweep.progress import Progress
 from goldfish.sweep.record import Entry, Interruption, Recorder, Store
@@ -95,7 +95,7 @@ class _Training:
         configs = [self.todo.configs[run] for run in self.todo.left]
         gpu = machine.uses_gpu(configs)
         devices = machine.gpus() if gpu else []
-        context = workers.prepare(trainer, gpu=gpu)
+        context = starting.prepare(trainer, gpu=gpu)
         count = count or len(devices) or machine.cores()
         self.recorder.start()
         try:

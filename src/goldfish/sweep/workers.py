@@ -7,19 +7,13 @@ run that needs a GPU gets a freshly spawned process instead, for CUDA does not s
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import re
 import signal
-import sys
-import tempfile
 import time
-import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -28,16 +22,15 @@ from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.sweep import worker
 from goldfish.sweep.signals import Signals
+from goldfish.sweep.starting import starting
 from goldfish.training import portable
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
 
-_NAME = 107  # bytes that a socket's name may have
 _PATIENCE = 3  # workers that die one after another before any is ready
 _MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory")  # of Python, CUDA, torch on a CPU
 _TICK = 0.5  # seconds without news before the caller is woken, so that it can show the time
 _FAREWELL = 3  # seconds that a process may take to end, or to write a checkpoint when it is told to stop
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
 class WorkerError(RuntimeError):
@@ -99,26 +92,6 @@ class Orders:
     signals: Signals
     admit: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda pack: pack
     checkpointing: Callable[[tuple[int, ...]], Checkpointing | None] = lambda pack: None
-
-
-def prepare(trainer: str, *, gpu: bool = False) -> Any:
-    """Return the multiprocessing context; on Linux it forks from a server: start that now, and return at once.
-
-    On macOS a process that has loaded torch must not be forked: Apple's libraries may crash in the child. Workers are
-    spawned as well where a GPU is used, and where the server's socket could not have its long name.
-    """
-    if gpu or sys.platform != "linux" or not _named_socket():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([trainer.partition(":")[0]])
-    with _starting():
-        multiprocessing.forkserver.ensure_running()
-    return context
-
-
-def _named_socket() -> bool:
-    """Whether the server's socket can have a name in the folder of temporary files."""
-    return len(os.fsencode(tempfile.gettempdir())) <= _NAME - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 
 
 class Pool:
@@ -309,7 +282,7 @@ class _Worker:
         self.process = context.Process(target=worker.main, args=(child, trainer), name="goldfish-worker", daemon=True)
         # The server's children inherit its blocked signals, and the first waits for its imports: Ctrl-C stays possible.
         own = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        with _starting(own, block=context.get_start_method() == "spawn"):
+        with starting(own, block=context.get_start_method() == "spawn"):
             self.process.start()
         child.close()
         self.ready = False
@@ -373,32 +346,3 @@ class _Worker:
         self.process.close()
         self.connection.close()
         return f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
-
-
-@contextmanager
-def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> Iterator[None]:
-    """While a process starts: it inherits the environment of workers, its `own`, and, with `block`, blocked signals.
-
-    A group's signals are the parent's business: they must not end the server, nor a worker before it listens. No
-    `__main__` is known meanwhile, or the caller's script would run in each worker.
-    """
-    environment = {**worker.ENVIRONMENT, **(own or {})}
-    before = {name: os.environ.get(name) for name in environment}
-    main = sys.modules["__main__"]
-    multiprocessing.resource_tracker.ensure_running()  # it unblocks signals when it starts: not while we block them
-    method = multiprocessing.get_start_method(allow_none=True)
-    if method not in (None, *multiprocessing.get_all_start_methods()):
-        multiprocessing.set_start_method("spawn", force=True)  # joblib's own is unknown where the process starts
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS if block else set())
-    os.environ.update(environment)
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-        for name in [name for name, value in before.items() if value is None]:
-            del os.environ[name]
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if multiprocessing.get_start_method(allow_none=True) != method:
-            multiprocessing.set_start_method(method, force=True)
