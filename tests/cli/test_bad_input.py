@@ -114,7 +114,7 @@ CASES = [  # the command, and what its answer begins with and holds
     ("reproduce forgetting --rerun some", "--rerun=some:", "missing"),
     ("reproduce forgetting --scale", "--scale:", "expected one argument"),
     ("figures forgeting", "forgeting:", "did you mean 'forgetting'"),
-    ("figures forgetting --update-results", "--update-results:", "unknown option"),
+    ("figures forgetting --rerun all", "--rerun:", "unknown option"),
     ("export", "--to:", "expected a file"),
     ("export --to runs.txt", "--to=runs.txt:", ".csv"),
     ("export --to runs.csv", "--to=runs.csv:", "nothing is recorded"),
