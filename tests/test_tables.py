@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -96,7 +98,7 @@ BAD: list[tuple[str, dict[str, Any], int | None, str]] = [
     ("sentiment", {"text": [b"a"] * 5}, None, "it holds binary; expected texts"),
     ("sentiment", {"label": ["neg", "pos"] * 2 + ["neg"]}, None, "it holds string; expected whole numbers from 0 to 1"),
     ("sentiment", {"label": [1, 2, 1, 2, 1]}, 1, "2 is no class; expected a whole number from 0 to 1"),
-    ("sentiment", {"label": [0, 1, 0, None, 1]}, 3, "null; expected a class"),
+    ("sentiment", {"label": [0, 1, 0, None, 1]}, 3, "null"),
     ("sentiment", {"label": [0, 1, 0, 1, -1]}, 4, "-1 is no class; .*published test sets hide their labels so"),
     ("sentiment", {"label": [0, 1, 0, 1, -100]}, 4, "-100 is no class; .*leaves such labels out of its loss"),
     ("sentiment", {"label": [0.0, 1.0, 0.5, 1.0, 0.0]}, 2, "0.5 is no class"),
@@ -110,13 +112,13 @@ BAD: list[tuple[str, dict[str, Any], int | None, str]] = [
     ("entities", {"ner_tags": [[0, 1, 0]] + [[0, 1]] * 4}, 0, "3 tags for 2 words in 'tokens'"),
     ("entities", {"ner_tags": [[0, 1]] * 4 + [[0, 3]]}, 4, "3 is no class; expected a whole number from 0 to 2"),
     ("entities", {"ner_tags": [[0, 1], [-100, 1]] + [[0, 1]] * 3}, 1, "-100 is no class"),
-    ("entities", {"ner_tags": [[0, 1], [0, None]] + [[0, 1]] * 3}, 1, "null; expected a class"),
+    ("entities", {"ner_tags": [[0, 1], [0, None]] + [[0, 1]] * 3}, 1, "null is no class"),
     ("entities", {"ner_tags": [["O", "B-x"]] * 5}, None, "it holds list<string>; expected lists of whole numbers"),
     ("entities", {"ner_tags": [0] * 5}, None, "it holds int64; expected lists of whole numbers"),
     ("series", {"series": [[STEP], [STEP, [NAN] * 12]] + [[STEP]] * 3}, 1, "nan; expected a finite number"),
     ("series", {"series": [[STEP]] * 4 + [[STEP, STEP, [-INF, *STEP[1:]]]]}, 4, "-inf; expected a finite number"),
     ("series", {"series": [[STEP], [[*STEP[1:], 1e39]]] + [[STEP]] * 3}, 1, "1e.39; expected a finite number"),
-    ("series", {"series": [[STEP], [[*STEP[1:], None]]] + [[STEP]] * 3}, 1, "None; expected a finite number"),
+    ("series", {"series": [[STEP], [[*STEP[1:], None]]] + [[STEP]] * 3}, 1, "null among its values"),
     ("series", {"series": [[STEP], [STEP, None]] + [[STEP]] * 3}, 1, "null among its values"),
     ("series", {"series": [[STEP], []] + [[STEP]] * 3}, 1, "a series without steps"),
     ("series", {"series": [[STEP], [STEP, STEP[1:]]] + [[STEP]] * 3}, 1, "a step of 11 numbers; expected 12"),
@@ -176,8 +178,7 @@ def test_labels_that_mean_the_same_are_understood(
 
 @given(st.text(max_size=8))
 def test_an_accepted_text_has_a_word(words: str) -> None:
-    column = columns.Column(pa.array([words]), None, lambda name: pa.array([]))
-    if columns.check("words", [], column) is None:
+    if columns.check({"text": columns.Column("string", [words])}, "text", "words") is None:
         tokenizer = text.train(["a"], "words", size=5)
         assert len(text.encode(tokenizer, [words], "words")[0])
 
@@ -220,6 +221,10 @@ def test_missing_columns_splits_and_rows_are_named(made: Callable[..., dict[str,
         content_hash(task)
     write(folder / "validation.parquet", {"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())})
     with pytest.raises(ConfigError, match=r"0 rows in the split 'validation'; expected 1 at least"):
+        content_hash(task)
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array([0])], names=["text", "text", "label"])
+    parquet.write_table(twice, folder / "validation.parquet")
+    with pytest.raises(ConfigError, match=r"validation.parquet: two columns are called 'text'"):
         content_hash(task)
     (folder / "validation.parquet").unlink()
     with pytest.raises(ConfigError, match=r"has no parquet file of the split 'validation'; it has test, train"):
@@ -319,6 +324,32 @@ def test_names_and_types_belong_to_the_content(made: Callable[..., dict[str, Any
         for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()))
     ]
     assert len(set(stored)) == 1
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.dictionary(pa.int32(), pa.string())), pa.large_list(pa.large_string())])
+def test_words_are_read_however_they_are_stored(made: Callable[..., dict[str, Any]], kind: pa.DataType) -> None:
+    words = [["a", "b"]] * 5
+    found = look(made("entities", "train", tokens=pa.array(words, kind)))
+    assert found is not None
+    assert found.read("train", "tokens")[0].to_pylist() == words
+
+
+def test_a_table_of_pairs_may_be_nested(tmp_path: Path) -> None:
+    pairs: list[dict[str, str | None] | None] = [{"en": "a", "fr": "b"}, {"en": "c", "fr": None}, None]
+    for rows, said in ((pairs[:1], ""), (pairs[:2], "row 1, column 'fr': null"), ([pairs[0], None], "row 1.*: null")):
+        for split in SPLITS:
+            kind = pa.struct({"en": pa.string(), "fr": pa.string()})
+            write(tmp_path / f"{split}.parquet", {"translation": pa.array(rows, kind)})
+        with pytest.raises(ConfigError, match=said) if said else nullcontext():
+            content_hash(PAIRS | {"data": str(tmp_path)})
+
+
+def test_checking_imports_nothing_heavy(made: Callable[..., dict[str, Any]]) -> None:
+    """A command looks at the data before it answers."""
+    asked = f"import sys, goldfish.data; goldfish.data.content_hash({made('entities')!r})"
+    heavy = "print([name for name in ('torch', 'datasets', 'sklearn', 'pandas') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", f"{asked}; {heavy}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_replaced_files_are_new_data(

@@ -171,8 +171,13 @@ def _content(files: Mapping[str, Sequence[File]], kinds: Kinds, least: Mapping[s
                     described.setdefault(column.name, set()).add(text)
                 start = 0
                 for batch in parquet.iter_batches():
-                    _update(hashes, file.path, batch, start)
-                    _check(file.path, batch, start, wanted, told)
+                    rows_of = _rows(file.path, batch, start)
+                    for name, values in rows_of.items():
+                        hashes.setdefault(name, hashlib.sha256()).update(_encoded(values))
+                    if fault := _fault(schema, rows_of, wanted, told):
+                        name, (row, reason) = fault
+                        place = "" if row is None else f", row {start + row}"
+                        raise ConfigError(f"task.data: {file.path}{place}, column '{name}': {reason}")
                     start += batch.num_rows
                 rows += start
         if rows < least.get(split, 0):
@@ -189,11 +194,12 @@ def _content(files: Mapping[str, Sequence[File]], kinds: Kinds, least: Mapping[s
 def _check_schema(path: Path, schema: pa.Schema, wanted: Kinds, seen: dict[str, tuple[Path, list[str]]]) -> None:
     """Every wanted column is there once, and its classes have the numbers that they have in the other files."""
     there = columns.names(schema)
+    for name in there:
+        if there.count(name) > 1:
+            raise ConfigError(f"task.data: {path}: two columns are called '{name}'")
     for name in wanted:
         if name not in there:
             raise ConfigError(f"task.data: {path}: no column '{name}'; {nearest(name, there)}")
-        if there.count(name) > 1:
-            raise ConfigError(f"task.data: {path}: two columns are called '{name}'")
     for name, told in class_names(schema).items():
         if name in wanted:
             other, known = seen.setdefault(name, (path, told))
@@ -201,24 +207,32 @@ def _check_schema(path: Path, schema: pa.Schema, wanted: Kinds, seen: dict[str, 
                 raise ConfigError(f"task.data: {path} and {other} name the classes of column '{name}' differently")
 
 
-def _check(path: Path, batch: pa.RecordBatch, start: int, wanted: Kinds, told: Mapping[str, list[str]]) -> None:
-    """The values of a file's rows from `start` on."""
-    for name, (kind, *arguments) in wanted.items():
-        column = columns.Column(columns.values(batch, name), told.get(name), lambda other: columns.values(batch, other))
-        if fault := columns.check(kind, arguments, column):
-            row = "" if fault.row is None else f", row {start + fault.row}"
-            raise ConfigError(f"task.data: {path}{row}, column '{name}': {fault.reason}")
-
-
-def _update(hashes: dict[str, Any], path: Path, batch: pa.RecordBatch, start: int) -> None:
-    """Put rows into the hashes of their columns."""
+def _rows(path: Path, batch: pa.RecordBatch, start: int) -> dict[str, list[Any]]:
+    """Column → values of a file's rows from `start` on."""
+    found = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            values = column.to_pylist()
+            found[name] = column.to_pylist()
         except UnicodeDecodeError:
-            row = next(row for row in range(len(column)) if not _is_unicode(column[row]))
-            raise ConfigError(f"task.data: {path}, row {start + row}, column '{name}': its text is not UTF-8") from None
-        hashes.setdefault(name, hashlib.sha256()).update(_encoded(values))
+            row = start + next(row for row in range(len(column)) if not _is_unicode(column[row]))
+            raise ConfigError(f"task.data: {path}, row {row}, column '{name}': its text is not UTF-8") from None
+    return found
+
+
+def _fault(
+    schema: pa.Schema, rows: Mapping[str, list[Any]], wanted: Kinds, told: Mapping[str, list[str]]
+) -> tuple[str, columns.Fault] | None:
+    """The first column of some rows that is not what it must be, and what is wrong with it."""
+    table = {
+        name: columns.Column(columns.type_name(schema.field(name).type), values, told.get(name))
+        for name, values in rows.items()
+    }
+    for name, kind in columns.nested(schema).items():
+        table[name] = columns.Column(kind, [row and row[name] for row in rows[columns.NESTED]])
+    for name, (kind, *arguments) in wanted.items():
+        if fault := columns.check(table, name, kind, *arguments):
+            return name, fault
+    return None
 
 
 def _is_unicode(value: pa.Scalar) -> bool:

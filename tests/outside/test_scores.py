@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from goldfish.metrics.entity_f1 import entity_f1
 
 seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is not installed")
+IOBES = ["O", *(f"{mark}-{kind}" for mark in "BIES" for kind in ("PER", "LOC"))]
 TAGS = ["O", *(f"{mark}-{kind}" for mark in "BI" for kind in ("PER", "LOC", "X-Y"))]
 
 
 @st.composite
 def sentences(draw: st.DrawFn) -> tuple[list[list[str]], list[list[str]]]:
     """True and predicted tags of a few sentences, legal or not."""
+    known = draw(st.sampled_from([TAGS, IOBES, ["O", "B", "I"]]))
     lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
-    tags = [[draw(st.lists(st.sampled_from(TAGS), min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
+    tags = [[draw(st.lists(st.sampled_from(known), min_size=n, max_size=n)) for n in lengths] for _ in range(2)]
     return tags[0], tags[1]
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from tests.sweep import stand_ins
 from tests.sweep.stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained
 
@@ -134,6 +136,16 @@ def test_what_a_worker_refuses_is_bad_input_and_no_failed_run(log: Path) -> None
     with pytest.raises(ConfigError, match=r"^task\.data: row 3 is bad$"):
         sweep([config(seed, log) for seed in (0, stand_ins.REFUSES)], store, workers=1, pack_size=1)
     assert store.seeds() == [0]
+
+
+def test_bad_data_are_refused_before_anything_is_trained(log: Path, tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        table = pa.table({"text": ["a", "b", ""], "label": [0, 1, 1]})
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    store, task = FakeStore(), {"name": "sentiment", "data": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"^task\.data: .*test\.parquet, row 2, column 'text': an empty text"):
+        sweep([config(0, log), config(1, log, task=task)], store)
+    assert (store.prepared, store.records, trained(log)) == (0, [], [])
 
 
 def test_a_run_on_other_data_than_its_fingerprint_stands_for_is_no_result(log: Path) -> None:
