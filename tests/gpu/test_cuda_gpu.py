@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engines.cuda_emulator import Emulator, each_cuda_case, emulated, needs_compiler
+from tests.engines.cuda_emulator import CASES, Emulator, each_cuda_case, emulated, needs_compiler
 from tests.engines.reference import Case, Tensors
 from tests.engines.test_bit_identity import Pool, R
 
 from goldfish.cells.base import HandDerivedCell
 from goldfish.cells.gru import GRU
 from goldfish.engines import cuda, select
-from goldfish.engines.cuda import function, launch, plan
+from goldfish.engines.cuda import function, launch, plan, verdict
 from goldfish.engines.scaled import Recorder
 from goldfish.recurrent import Recurrent
 from goldfish.training.graph import GraphedStep
@@ -97,9 +97,22 @@ def test_tiles(case: Case) -> None:
         assert all(torch.equal(a, b) for a, b in zip(other, found[0], strict=True))
 
 
+DTYPES = [torch.float32, torch.float64]
+HIDDEN = [8, 32, 33, 64, 128]
+
+
+@pytest.fixture(scope="module")
+def _compared() -> None:
+    """All that is asked for below, compared in one process: each takes seconds to start."""
+    cells = [case.build(1, H).cell for case in CASES for H in HIDDEN]
+    kernels = [verdict.asked(cell, dtype) for dtype in DTYPES for cell in cells if isinstance(cell, HandDerivedCell)]
+    verdict.of_all(kernels, torch.device("cuda", torch.cuda.current_device()))
+
+
+@pytest.mark.usefixtures("_compared")
 @each_cuda_case
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("H", [8, 32, 33, 64, 128])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("H", HIDDEN)
 def test_verdicts_are_good(case: Case, H: int, dtype: torch.dtype) -> None:
     assert cuda.unavailable(case.build(1, H).cell, dtype) == ""
 

@@ -1,0 +1,125 @@
+"""train_pack of adding, 64 runs at once: the time of a step, and what of it is drawing, replay and waiting."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.parts.part import Part, told
+
+_WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "aten::_local_scalar_dense")
+
+
+@dataclass
+class Times:
+    """Seconds, step by step; what a step is is seen at its end."""
+
+    drawing: list[float] = field(default_factory=list)
+    replay: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+
+def main(part: Part) -> None:
+    """At two lengths: undisturbed; once more, waiting for the device after each draw and each step; and profiled."""
+    for length, steps in ((10, 12),) if part.quick else ((50, 200), (1000, 60)):
+        case = f"adding T={length} R={2 if part.quick else 64}"
+        configs = _configs(part, length, steps)
+        engine, whole = _trained(configs, Times(), _nothing)
+        part.row(f"{case}: a step", _milliseconds(_between(whole.ends)), note=f"engine {engine}; undisturbed")
+        if part.time_left < 0:
+            return
+        _, split = _trained(configs, Times(), _wait(part.device))
+        part.row(f"{case}: drawing", _milliseconds(split.drawing), note="until the batch is on the device")
+        part.row(f"{case}: replay", _milliseconds(split.replay), note="until the device has done the step")
+        if part.device == "cuda" and part.time_left > 0:
+            _profiled(part, case, configs[0]["trainer"]["max_steps"], configs)
+
+
+def _configs(part: Part, length: int, steps: int) -> list[dict[str, Any]]:
+    from goldfish.config import resolve
+
+    trainer: dict[str, Any] = {"max_steps": steps, "validate_every": steps, "evaluation_size": 32}
+    trainer |= {"accelerator": "gpu" if part.device == "cuda" else "cpu"}
+    shared = {"cell": {"name": "gru", "hidden_size": 32}, "task": {"name": "adding", "length": length}}
+    return [resolve(shared | {"trainer": trainer, "seed": seed}) for seed in range(2 if part.quick else 64)]
+
+
+def _trained(configs: Sequence[Any], times: Times, wait: Callable[[], None]) -> tuple[str, Times]:
+    """Train a pack and note its times; `wait` is called after each draw and each step."""
+    from goldfish.training.data import PackData
+    from goldfish.training.module import PackModule
+    from goldfish.training.train import train_pack
+
+    load, step = PackData.train_dataloader, PackModule.training_step
+
+    class Drawn:
+        """The training stream; what it takes to go on is noted."""
+
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def __iter__(self) -> Iterator[Any]:
+            stream = iter(self.stream)
+            while True:
+                before = time.perf_counter()
+                batch = next(stream)
+                wait()
+                times.drawing.append(time.perf_counter() - before)
+                yield batch
+
+    def stepped(module: Any, dataloader_iter: Any) -> None:
+        before, drawn = time.perf_counter(), len(times.drawing)
+        step(module, dataloader_iter)
+        wait()
+        now = time.perf_counter()
+        times.replay.append(now - before - sum(times.drawing[drawn:]))
+        times.ends.append(now)
+
+    with (
+        patch.object(PackData, "train_dataloader", lambda data: Drawn(load(data))),
+        patch.object(PackModule, "training_step", stepped),
+    ):
+        (first, *_) = train_pack(configs)
+    return first.engine, times
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+def _wait(device: str) -> Callable[[], None]:
+    return torch.cuda.synchronize if device == "cuda" else _nothing
+
+
+def _profiled(part: Part, case: str, steps: int, configs: Sequence[Any]) -> None:
+    """What the host spends waiting for the device, by its profiler: in all calls that wait, over all of training."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        _trained(configs, Times(), _nothing)
+    waits = [event for event in found.key_averages() if event.key in _WAITS]
+    seconds = sum(event.self_cpu_time_total for event in waits) * 1e-6
+    calls = ", ".join(f"{event.key} {event.count}×" for event in waits)
+    note = f"{calls or 'no call that waits'} in {steps} steps, validation and measuring included"
+    part.row(f"{case}: sync", f"{1e3 * seconds / steps:.3g} ms", note=note)
+
+
+def _between(ends: Sequence[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    """The median of the second half: the first steps compile, and are recorded."""
+    later = seconds[len(seconds) // 2 :]
+    return f"{1e3 * statistics.median(later):.3g} ms"
+
+
+if __name__ == "__main__":
+    main(told())
