@@ -322,7 +322,7 @@ def test_every_gpu_has_a_worker_that_sees_no_other(log: Path, monkeypatch: pytes
     """A run that fails there, or ends its worker, leaves the next one a fresh process on the same GPU."""
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,3")
-    configs = [config(seed, log) for seed in (0, 1, 2, 3, RAISES, EXITS)]
+    configs = [config(seed, log) for seed in (RAISES, 0, 1, 2, EXITS, 3)]
     report = sweep(configs, FakeStore(), "train_on_gpu", workers=None, pack_size=1)
     assert (report.done, report.failed) == (4, 2)
     seen = log.with_suffix(".gpus").read_text().split()
