@@ -28,10 +28,11 @@ bench: $(VENV)/.installed  ## this project beside its peers, into benchmarks/res
 	$(BIN)/goldfish bench --update-results
 	$(BIN)/goldfish bench --render
 
+# Python compiles a module when it is first imported; to compile all of them at once takes as long as all else.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "goldfish needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=…)"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 paper: $(VENV)/.installed  ## every figure, caption and verdict in one PDF, from the results that are kept
