@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tests.training.exactness import essence
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from goldfish import registry
 from goldfish.config import Config, resolve
@@ -209,6 +211,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(graph, "_capture", counted)
     monkeypatch.setattr(PackModule, "engine", property(lambda module: "cuda"))
+    monkeypatch.setattr(PackModule, "asynchronous", True)
     return found
 
 
@@ -264,7 +267,7 @@ def test_a_run_that_diverges_in_a_replay(replayed: list[int], monkeypatch: pytes
     assert expected[1].reason == "loss became non-finite at step 7"
     found = train_pack(configs)
     assert [essence(outcome) for outcome in found] == [essence(outcome) for outcome in expected]
-    assert len(replayed) == 7 - WARM_UP + 5 - WARM_UP  # without the run, the step is another: it is recorded anew
+    assert len(replayed) == 12 - WARM_UP  # the same recording goes on: a mask keeps the run where it is
 
 
 def test_runs_that_stop_are_not_moved_by_a_replay(replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +279,45 @@ def test_runs_that_stop_are_not_moved_by_a_replay(replayed: list[int], monkeypat
     assert replayed
 
 
+HOST = {"item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__", "equal", "nonzero"}
+
+
+class Looks(TorchFunctionMode):
+    """Counts what makes the host wait for a GPU, by training step."""
+
+    def __init__(self, module: PackModule) -> None:
+        super().__init__()
+        self.module, self.found = module, Counter[int]()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in HOST:
+            self.found[self.module.steps_done + 1] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def looks(module: PackModule, steps: int) -> Counter[int]:
+    stream = iter(TrainingStream(module.task, module.configs, torch.device("cpu"), torch.float32))
+    with Looks(module) as mode:
+        for _ in range(steps):
+            module.step(next(stream))
+    return mode.found
+
+
+def test_a_step_asks_nothing_of_the_host(replayed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the one in which the first replay is compared."""
+    configs = pack(3)
+    task = registry.load("task", "recall")(length=5)
+    module = PackModule(configs, task, torch.float32, torch.device("cpu"))
+    assert set(looks(module, 10)) == {WARM_UP + 1}
+    assert len(replayed) == 10 - WARM_UP
+    monkeypatch.setattr(PackModule, "asynchronous", False)  # as on a CPU: one look a step
+    module = PackModule(configs, task, torch.float32, torch.device("cpu"))
+    assert looks(module, 3) == {1: 1, 2: 1, 3: 1}
+
+
 def test_who_draws_random_numbers_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"task": {"name": "recall", "length": 5}, "trainer": {"max_steps": 6, "accelerator": "cpu"}}
     monkeypatch.setattr(graph, "_capture", lambda *_: pytest.fail("dropout's masks would be the same in each step"))
     monkeypatch.setattr(PackModule, "engine", property(lambda module: "cuda"))
+    monkeypatch.setattr(PackModule, "asynchronous", True)
     train_pack([resolve(values | {"model": {"dropout": 0.2}})])

@@ -58,6 +58,10 @@ class Batch:
         """Every tensor that there is, in the order of `map`."""
         return [value for item in fields(self) if (value := getattr(self, item.name)) is not None]
 
+    def at(self, index: int) -> Batch:
+        """Item `index` of the leading axis, such as one replica's batch."""
+        return self.map(lambda value: value[index])
+
     def rows(self, start: int, stop: int) -> Batch:
         """Sequences start … stop-1, of a batch without replica axis."""
         return self.map(lambda value: value[start:stop])

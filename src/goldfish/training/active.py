@@ -42,6 +42,7 @@ class Active:
         chosen = [self.configs[row] for row in rows]
         self.module = PackModule(chosen, self.task, self.dtype, self.device)
         self.data = PackData(self.task, chosen, self.device, self.dtype)
+        self.module.data = self.data
         self.measured = Measurements([Measured({}, []) for _ in chosen])
 
     def state(self) -> dict[str, Any]:

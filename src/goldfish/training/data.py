@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -10,11 +12,18 @@ from torch import Tensor
 
 from goldfish.config import Config
 from goldfish.tasks.base import Batch, StoredTask, Task
+from goldfish.training.ahead import Draw, ahead
 from goldfish.training.random import generator
 
 _PART = 64  # sequences of an evaluation set taken at once, where their lengths differ
 _STATES = 2**19  # numbers in the states of a part where they do not
 _BLOCK = 2**21  # numbers drawn at once for each replica: many batches in one call, whatever the pack
+_BATCHES_AHEAD = 8  # of stored examples, batch by batch
+
+
+def drawn_ahead(device: torch.device) -> bool:
+    """Whether other threads draw the next batches meanwhile: not on a CPU, whose cores have a pack each."""
+    return device.type != "cpu"
 
 
 class TrainingStream:
@@ -42,22 +51,41 @@ class TrainingStream:
         return self._fixed() if self.fixed_size else self._online()
 
     def _online(self) -> Iterator[Batch]:
-        """Fresh sequences: block j of a run depends on its seed and j alone, and is stacked batch by batch."""
+        """Fresh sequences: block j of a run depends on its seed and j alone."""
         width = self.task.steps(self.task.length) * self.task.input_size
         batches = max(1, min(64, _BLOCK // (self.batch_size * width)))
-        blocks: list[list[Batch]] = [[] for _ in self.seeds]
         index, first = divmod(self.start, batches)
+        if drawn_ahead(self.device):
+            return self._online_ahead(batches, index, first)
+        return self._online_here(batches, index, first)
+
+    def _online_here(self, batches: int, index: int, first: int) -> Iterator[Batch]:
+        """Every block is drawn where it begins, and stacked batch by batch."""
+        blocks: list[list[Batch]] = [[] for _ in self.seeds]
         while True:
             for replica, seed in enumerate(self.seeds):
                 blocks[replica] = []  # freed first: the next block takes its memory, without page faults
-                blocks[replica] = self._block(batches, seed, index)
+                drawn = place(self._draw(batches, seed, index), self.device, self.dtype)
+                blocks[replica] = list(drawn.split(self.batch_size))
             for step in range(first, batches):
                 yield Batch.stack([block[step] for block in blocks])
             index, first = index + 1, 0
 
-    def _block(self, batches: int, seed: int, index: int) -> list[Batch]:
-        drawn = self.task.sample(batches * self.batch_size, self.task.length, generator(seed, "train", index), "train")
-        return list(place(drawn, self.device, self.dtype).split(self.batch_size))
+    def _online_ahead(self, batches: int, index: int, first: int) -> Iterator[Batch]:
+        """Each replica's part of a block is drawn by a thread, and the block is stacked as a whole."""
+
+        def draw(seed: int, block: int) -> Batch:
+            drawn = self._draw(batches, seed, block)
+            return drawn.map(lambda value: value.unflatten(0, (batches, 1, self.batch_size)))
+
+        blocks = ([partial(draw, seed, block) for seed in self.seeds] for block in itertools.count(index))
+        for block in ahead(blocks, self.device, self.dtype):
+            for step in range(first, batches):
+                yield block.at(step)
+            first = 0
+
+    def _draw(self, batches: int, seed: int, index: int) -> Batch:
+        return self.task.sample(batches * self.batch_size, self.task.length, generator(seed, "train", index), "train")
 
     def _fixed(self) -> Iterator[Batch]:
         """A fixed training set for each run, shuffled in every epoch, whole batches only."""
@@ -65,14 +93,18 @@ class TrainingStream:
             self.task.sample(self.fixed_size, self.task.length, generator(seed, "train"), "train")
             for seed in self.seeds
         )
-        sets = [place(data, self.device, self.dtype) for data in drawn]
-        size = min(self.batch_size, self.fixed_size)
+        sets = Batch.stack([place(data, self.device, self.dtype) for data in drawn]).map(
+            lambda value: value.flatten(0, 1)
+        )
+        size, replicas = min(self.batch_size, self.fixed_size), len(self.seeds)
+        firsts = self.fixed_size * torch.arange(replicas).unsqueeze(1)  # where each run's set begins
         epoch, first = divmod(self.start, self.fixed_size // size)
         while True:
             orders = [torch.randperm(self.fixed_size, generator=generator(seed, "order", epoch)) for seed in self.seeds]
+            rows = _sent(firsts + torch.stack(orders), self.device)
             for start in range(first * size, self.fixed_size - size + 1, size):
-                chosen = [order[start : start + size] for order in orders]
-                yield Batch.stack([_pick(data, rows) for data, rows in zip(sets, chosen, strict=True)])
+                chosen = rows[:, start : start + size].flatten()
+                yield sets.map(_picker(chosen, replicas))
             epoch, first = epoch + 1, 0
 
     def _bucketed(self) -> Iterator[Batch]:
@@ -81,6 +113,15 @@ class TrainingStream:
         Which bucket a step takes is the same for every run, so that the runs of a pack have one T; what it takes of
         that bucket is each run's own.
         """
+        draws = self._bucketed_draws()
+        if not drawn_ahead(self.device):
+            return (place(draw(), self.device, self.dtype) for draw in draws)
+        blocks: Iterator[Sequence[Draw]] = ([partial(_as_block, draw)] for draw in draws)
+        found = ahead(blocks, self.device, self.dtype, _BATCHES_AHEAD)
+        return (block.at(0) for block in found)
+
+    def _bucketed_draws(self) -> Iterator[Draw]:
+        """What draws each batch, in order."""
         task = self.task
         assert isinstance(task, StoredTask)
         buckets = _filled(task.buckets(), self.batch_size)
@@ -96,10 +137,14 @@ class TrainingStream:
             for step, bucket in enumerate(schedule.tolist()):
                 start, used[bucket] = used[bucket], used[bucket] + sizes[bucket]
                 if step >= first:
-                    steps, stop = buckets[bucket][0], used[bucket]
-                    drawn = [task.examples("train", order[bucket][start:stop], steps) for order in orders]
-                    yield place(Batch.stack(drawn), self.device, self.dtype)
+                    rows = [order[bucket][start : used[bucket]] for order in orders]
+                    yield partial(self._examples, rows, buckets[bucket][0])
             epoch, first = epoch + 1, 0
+
+    def _examples(self, rows: Sequence[Tensor], steps: int) -> Batch:
+        """The training examples at each run's rows."""
+        assert isinstance(self.task, StoredTask)
+        return Batch.stack([self.task.examples("train", own, steps) for own in rows])
 
     @staticmethod
     def _orders(buckets: Sequence[tuple[int, Tensor]], seed: int, epoch: int) -> list[Tensor]:
@@ -123,8 +168,19 @@ def _filled(buckets: Sequence[tuple[int, Tensor]], size: int) -> list[tuple[int,
     return found
 
 
-def _pick(data: Batch, rows: Tensor) -> Batch:
-    return data.map(lambda value: value[rows])
+def _as_block(draw: Draw) -> Batch:
+    """One batch as a block of one."""
+    return draw().map(lambda value: value.unsqueeze(0))
+
+
+def _picker(rows: Tensor, replicas: int) -> Callable[[Tensor], Tensor]:
+    """Takes rows of (R·N, …), as many for each run: (R, n, …)."""
+    return lambda value: value.index_select(0, rows).unflatten(0, (replicas, -1))
+
+
+def _sent(rows: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for it."""
+    return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
 
 
 def place(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -160,6 +216,10 @@ class PackData(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingStream:
         """Batches (R, B, T, …)."""
         return TrainingStream(self.task, self.configs, self.on, self.dtype, self.start)
+
+    def redrawn(self, step: int) -> Batch:
+        """The batch of a training step, counted from 1, drawn once more."""
+        return next(iter(TrainingStream(self.task, self.configs, self.on, self.dtype, step - 1)))
 
     def val_dataloader(self) -> EvaluationSet:
         """The fixed validation set, in parts (n, T, …) without replica axis: it is the same for every replica."""

@@ -18,6 +18,7 @@ from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow, n
 from goldfish.probes.recall import accuracy_by_lag, recall_horizon
 from goldfish.probes.spectral_radius import spectral_radius
 from goldfish.tasks.base import PAD, Batch, Task
+from goldfish.training import finite
 from goldfish.training.data import PackData, place
 from goldfish.training.module import PackModule, answer
 from goldfish.training.outcome import Point
@@ -93,7 +94,7 @@ def measure_gradient_flow(module: PackModule, data: PackData, phase: str) -> lis
     for part in placed.split(rows):
         for name, norm in _norms_by_lag(module, part).items():
             parts.setdefault(name, []).append(norm)
-    norms = {name: _joined(pieces) for name, pieces in parts.items()}
+    norms = {name: _joined(pieces).cpu() for name, pieces in parts.items()}
     return [
         _summarise({name: norm[replica] for name, norm in norms.items()}, phase)
         for replica in range(len(module.configs))
@@ -129,9 +130,9 @@ def measure_spectral_radius(module: PackModule, phase: str) -> list[Measured]:
     """ρ of each gate's recurrent weights in the network whose gradient flow is reported, top layer: rho/<gate>."""
     if not module.recurrents:
         return [Measured({}, []) for _ in module.configs]
-    radii = spectral_radius(module.model.measured)
+    radii = {gate: values.tolist() for gate, values in spectral_radius(module.model.measured).items()}
     return [
-        Measured({f"rho/{gate}{_SUFFIX[phase]}": float(values[replica]) for gate, values in radii.items()}, [])
+        Measured({f"rho/{gate}{_SUFFIX[phase]}": values[replica] for gate, values in radii.items()}, [])
         for replica in range(len(module.configs))
     ]
 
@@ -262,6 +263,9 @@ def _answers(
             if part.lag is not None:
                 lags.append(part.lag)
     joined = (torch.cat(correct, dim=1).cpu(), torch.cat(questions).cpu(), torch.cat(losses, dim=1).cpu())
+    if not joined[2].isfinite().all():
+        for part in data.evaluation(split, length):
+            finite.check_batch(part, f"the {split} set at length {length}")
     return *joined, torch.cat(lags).cpu() if lags else None
 
 

@@ -42,7 +42,7 @@ class FittedPack:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Log-probabilities, (R, n, O), of a batch with replica axis."""
-        return torch.stack([model.log_probabilities(_of(batch, r)) for r, model in enumerate(self.models)])
+        return torch.stack([model.log_probabilities(batch.at(r)) for r, model in enumerate(self.models)])
 
     def predict(self, batch: Batch) -> Tensor:
         """Classes, (R, n)."""
@@ -51,10 +51,6 @@ class FittedPack:
     def spread(self, batch: Batch) -> Batch:
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
         return batch.map(lambda value: value.expand(len(self.configs), *value.shape))
-
-
-def _of(batch: Batch, replica: int) -> Batch:
-    return batch.map(lambda value: value[replica])
 
 
 def training_set(config: Config, task: Task) -> Batch:

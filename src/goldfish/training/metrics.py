@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from goldfish.training import sums
+
 
 class ReplicaMean(Metric):
     """A weighted mean for each replica, (R,): right answers over questions, or losses over ones."""
@@ -21,9 +23,8 @@ class ReplicaMean(Metric):
 
     def update(self, values: Tensor, weights: Tensor) -> None:
         """Add values and their weights, both (R, n)."""
-        # replica by replica: the order of a sum must not depend on R
-        self.total += torch.stack([row.double().sum() for row in values])
-        self.weight += torch.stack([row.double().sum() for row in weights])
+        self.total += sums.over_rows(values)
+        self.weight += sums.over_rows(weights)
 
     def compute(self) -> Tensor:
         """Mean of each replica, (R,)."""

@@ -18,7 +18,9 @@ from goldfish.engines import select
 from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
-from goldfish.training import graph
+from goldfish.training import finite, graph, sums
+from goldfish.training.alive import Alive, told
+from goldfish.training.data import PackData
 from goldfish.training.metrics import ReplicaMean
 from goldfish.training.omega import omega_gradient
 from goldfish.training.outcome import Point
@@ -61,6 +63,9 @@ class PackModule(pl.LightningModule):
         task: theirs.
         dtype: of weights and training.
         device: where they live; moved later, the weights would lose what joins them.
+
+    Attributes:
+        data: what it is trained on, set by whoever trains it: looked at once more where a number is not finite.
     """
 
     def __init__(self, configs: Sequence[Config], task: Task, dtype: torch.dtype, device: torch.device) -> None:
@@ -68,7 +73,7 @@ class PackModule(pl.LightningModule):
         self.automatic_optimization = False
         self.configs, self.task = configs, task
         self.model: Any = build_model(configs, task).to(device, dtype)
-        self._step: Callable[[Batch], None] | None = None
+        self._step: Callable[[Batch], object] | None = None
         self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
         self.weights = PackedWeights(self.model)
         self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
@@ -77,6 +82,8 @@ class PackModule(pl.LightningModule):
         self.solved_at: list[int | None] = [None] * len(configs)
         self.diverged: dict[int, str] = {}
         self.running = _Running()
+        self.alive = Alive(len(configs), device)
+        self.data: PackData | None = None
         self.steps_done, self.validated = 0, 0  # training steps; those done at the last validation
         self.optimizer = self._build_optimizer()
 
@@ -162,43 +169,56 @@ class PackModule(pl.LightningModule):
         It is given an iterator because Lightning spends time on moving a batch, even on one that is where it should be.
         """
         batch, _, _ = next(dataloader_iter)
+        self.step(batch)
+
+    def step(self, batch: Batch) -> None:
+        """One training step on a batch (R, B, T, …) that is where the module is; on a GPU it is only started."""
         self._step = self._step or self._chosen_step(batch)
         self._step(batch)
         self.steps_done += 1
+        self.running.steps += 1
 
-    def _chosen_step(self, like: Batch) -> Callable[[Batch], None]:
+    @property
+    def asynchronous(self) -> bool:
+        """True where a step is only started, as on a GPU: the host then looks at what became of it now and then."""
+        return self.weights.values.device.type != "cpu"
+
+    def _chosen_step(self, like: Batch) -> Callable[[Batch], object]:
         """A CUDA graph where the device alone makes a step: by compiled kernels, without random numbers of the host."""
-        if self.engine != "cuda" or any(part.draws for part in self._noisy):
+        if not self.asynchronous:
             return self._plain
-        replayed = graph.of_batches(self._unwatched, self._changed, like)
-
-        def step(batch: Batch) -> None:
-            found = replayed(batch)
-            self._watch(found[:, :-1], found[:, -1])
-
-        return step
+        self.alive.step.fill_(self.steps_done)
+        if self.engine != "cuda" or any(part.draws for part in self._noisy):
+            return self._unwatched
+        return graph.of_batches(self._unwatched, self._changed, like)
 
     def _plain(self, batch: Batch) -> None:
-        """A step, operation by operation."""
+        """A step, operation by operation, that takes out a run in the step in which it turns non-finite."""
         losses, norms = self._backpropagate(batch), self.weights.norms()
-        self._watch(losses, norms)
+        self.running.add(losses, norms)
+        if not math.isfinite(losses.sum() + norms.sum()):  # one look at all is cheaper than one at each
+            self.alive.step.fill_(self.steps_done)
+            self.alive.add(losses, norms)
+            self.look()
         self._clip(norms)
         self.optimizer.step()
 
     def _unwatched(self, batch: Batch) -> Tensor:
         """A step that asks nothing of the host: losses and norms, (R, B + 1); a run that turns non-finite stays put."""
         losses, norms = self._backpropagate(batch), self.weights.norms()
+        self.running.add(losses, norms)
+        self.alive.add(losses, norms)
         self._clip(norms)
         before = self.weights.values.clone()
         self.optimizer.step()
-        fine = torch.isfinite(losses).all(-1) & torch.isfinite(norms)
-        self.weights.values.copy_(torch.where(fine.unsqueeze(1), self.weights.values, before))
+        self.alive.keep(self.weights.values, before)
         return torch.cat([losses, norms.unsqueeze(1)], dim=1)
 
     def _changed(self) -> list[Tensor]:
         """What a step changes."""
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [self.weights.values, self.weights.gradient, *(m for m in moments if isinstance(m, Tensor))]
+        own = [self.weights.values, self.weights.gradient, *self.alive.tensors, *self.running.tensors]
+        return [*own, *(moment for moment in moments if isinstance(moment, Tensor))]
 
     def _backpropagate(self, batch: Batch) -> Tensor:
         """The losses, (R, B); each replica's gradient of their mean is left in the weights."""
@@ -230,12 +250,6 @@ class PackModule(pl.LightningModule):
             for _, part in drawing:
                 part.generators = ()
 
-    def _watch(self, losses: Tensor, norms: Tensor) -> None:
-        """Add to the running means, and take the non-finite out of training; losses (R, B), norms (R,)."""
-        self.running.add(losses, norms)
-        if not math.isfinite(losses.sum() + norms.sum()):  # one look at all is cheaper than one at each
-            self._take_out(torch.isfinite(losses).all(-1), torch.isfinite(norms))
-
     def _clip(self, norms: Tensor) -> None:
         """Clip replica by replica."""
         trainer = self.configs[0]["trainer"]
@@ -247,16 +261,22 @@ class PackModule(pl.LightningModule):
         else:
             self.weights.clip_value(clip)
 
-    def _take_out(self, fine_losses: Tensor, fine_norms: Tensor) -> None:
-        for replica, fine in enumerate((fine_losses & fine_norms).tolist()):
-            if not fine and replica not in self.diverged:
-                what = "gradient" if fine_losses[replica] else "loss"
-                self.diverged[replica] = f"{what} became non-finite at step {self.steps_done + 1}"
-                self._freeze(replica)
+    def look(self) -> None:
+        """Take note of the runs that have turned non-finite, wherever they train."""
+        self._note(self.alive.ended.tolist())
 
-    def _freeze(self, replica: int) -> None:
+    def _note(self, ended: Sequence[int]) -> None:
+        for replica, (step, what) in told(ended, self.diverged).items():
+            if self.data is not None:  # numbers that were not finite to begin with are a fault of the data
+                seed = self.configs[replica]["seed"]
+                finite.check_batch(self.data.redrawn(step).at(replica), f"training step {step} of seed {seed}")
+            self.diverged[replica] = f"{what} became non-finite at step {step}"
+            self.take_out(replica)
+
+    def take_out(self, replica: int) -> None:
+        """Take a run out of training: it keeps the weights that it has."""
         self.weights.freeze(replica)
-        self._step = None  # a graph would go on to move its weights
+        self.alive.stop(replica)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accuracy and loss of every replica on a part of the validation set."""
@@ -271,24 +291,34 @@ class PackModule(pl.LightningModule):
         step = self.validated = self.steps_done
         values = {"val/accuracy": self.accuracy.compute(), "val/loss": self.val_loss.compute()}
         values |= self.running.means()
-        self.running = _Running()
+        columns = [*values.values(), self.alive.ended]
+        # torchmetrics squeezes a single replica's axis away; all at once, because a look at a GPU waits for it
+        *found, ended = torch.stack([value.reshape(-1).double() for value in columns]).tolist()
+        rows = dict(zip(values, found, strict=True))
+        self._note([int(step) for step in ended])
+        self.running.reset()
         self.accuracy.reset()
         self.val_loss.reset()
-        # torchmetrics squeezes a single replica's axis away
-        rows = {name: value.reshape(-1).tolist() for name, value in values.items()}
         for replica in range(len(self.configs)):
             if replica in self.diverged or self.stopped(replica):
                 continue
             now = {name: row[replica] for name, row in rows.items()}
+            if not math.isfinite(now["val/loss"]):
+                self._check_validation()
             self.curves[replica] += [Point(name, "training", step, value) for name, value in now.items()]
             self.last[replica] = {name: now[name] for name in ("val/accuracy", "val/loss")}
             metrics = {"accuracy": now["val/accuracy"], "loss": now["val/loss"]}
             if self.solved_at[replica] is None and self.task.solved(metrics):
                 self.solved_at[replica] = step
             if self.stopped(replica):
-                self._freeze(replica)
+                self.take_out(replica)
         if self.thinned:
             self.trainer.should_stop = True
+
+    def _check_validation(self) -> None:
+        """Raise ConfigError where the validation set is not finite."""
+        for part in self.data.evaluation("validation", self.task.length) if self.data else ():
+            finite.check_batch(part, "the validation set")
 
 
 def answer(model: Callable[..., Any], task: Task, batch: Batch) -> Any:
@@ -312,22 +342,41 @@ def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
 
 
 class _Running:
-    """Means of the training loss and the gradient norm since the last validation."""
+    """Sums of the training loss and the gradient norm since the last validation, in float64, added to in place.
+
+    Attributes:
+        losses: (R, B); None before the first step.
+        norms: (R,); likewise.
+        steps: how many were added.
+    """
 
     def __init__(self) -> None:
-        self.losses: Tensor | float = 0.0
-        self.norms: Tensor | float = 0.0
+        self.losses: Tensor | None = None
+        self.norms: Tensor | None = None
         self.steps = 0
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What a step changes."""
+        return [value for value in (self.losses, self.norms) if value is not None]
+
     def add(self, losses: Tensor, norms: Tensor) -> None:
-        """Add a step's: losses (R, B), norms (R,)."""
-        self.losses = losses.double() + self.losses
-        self.norms = norms.double() + self.norms
-        self.steps += 1
+        """Add those of a step, which whoever makes it counts: losses (R, B), norms (R,)."""
+        if self.losses is None or self.norms is None:
+            self.losses = torch.zeros_like(losses, dtype=torch.float64)
+            self.norms = torch.zeros_like(norms, dtype=torch.float64)
+        self.losses += losses
+        self.norms += norms
 
     def means(self) -> dict[str, Tensor]:
         """Name → (R,); nothing where there was no step."""
-        if not isinstance(self.losses, Tensor) or not isinstance(self.norms, Tensor):
+        if self.losses is None or self.norms is None or not self.steps:
             return {}
-        losses = torch.stack([row.mean() for row in self.losses])  # row by row: see ReplicaMean
+        losses = sums.means(self.losses)
         return {"train/loss": losses / self.steps, "train/gradient_norm": self.norms / self.steps}
+
+    def reset(self) -> None:
+        """Begin anew."""
+        for value in self.tensors:
+            value.zero_()
+        self.steps = 0

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from goldfish.training import sums
+
 
 class PackedWeights:
     """All weights of R replicas, (R, N), and their gradient; whatever else is seen of them is a view.
@@ -58,7 +60,7 @@ class PackedWeights:
 
     def norms(self) -> Tensor:
         """The Euclidean norm of each replica's gradient, (R,)."""
-        return torch.linalg.vector_norm(self.gradient, dim=1)
+        return sums.norms(self.gradient)
 
     def clip_norm(self, largest: float, norms: Tensor) -> None:
         """Scale each replica's gradient down to at most this norm, as torch.nn.utils.clip_grad_norm_ does for one."""

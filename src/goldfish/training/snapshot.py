@@ -20,6 +20,7 @@ from goldfish.training.outcome import Point
 
 def take(module: PackModule, measured: Measurements) -> dict[str, Any]:
     """What training goes on from: lists and tensors have a row for each replica."""
+    module.look()
     running = module.running
     moments = _moments(module)
     return {
@@ -32,8 +33,8 @@ def take(module: PackModule, measured: Measurements) -> dict[str, Any]:
         "solved_at": module.solved_at,
         "diverged": [module.diverged.get(replica) for replica in range(len(module.configs))],
         "running": {
-            "losses": running.losses.cpu() if isinstance(running.losses, Tensor) else None,
-            "norms": running.norms.cpu() if isinstance(running.norms, Tensor) else None,
+            "losses": running.losses.cpu() if running.losses is not None and running.steps else None,
+            "norms": running.norms.cpu() if running.norms is not None and running.steps else None,
             "steps": running.steps,
         },
         "phases": measured.phases,
@@ -74,7 +75,7 @@ def restore(module: PackModule, measured: Measurements, state: dict[str, Any], r
         if state["diverged"][row] is not None:
             module.diverged[replica] = state["diverged"][row]
         if replica in module.diverged or module.stopped(replica):
-            module.weights.freeze(replica)
+            module.take_out(replica)
     if state["running"]["steps"]:
         losses, norms = (state["running"][name][list(rows)] for name in ("losses", "norms"))
         device = module.weights.values.device

@@ -13,12 +13,15 @@ from dataclasses import replace
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from torch import Tensor
 
 from goldfish import registry
+from goldfish.ambient import set_aside
 from goldfish.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import StoredTask, Task
 from goldfish.threads import one_thread
+from goldfish.training import finite
 from goldfish.training.active import Active
 from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.deterministic import deterministic
@@ -73,7 +76,8 @@ def train_pack(
 
     Raises:
         ValueError: when the runs do not fit into one pack.
-        ConfigError: when trainer.accelerator=gpu and there is none, or the task's data cannot be trained on.
+        ConfigError: when trainer.accelerator=gpu and there is none; when the task's data cannot be trained on, or data or
+            initial weights are not finite.
         Interrupted: when `stop` was true. A checkpoint of that step was written, where there is checkpointing.
         CheckpointError: when a checkpoint cannot be written; the one before is still there.
     """
@@ -82,13 +86,14 @@ def train_pack(
     first, started = configs[0], time.time()
     device = _device(first["trainer"]["accelerator"])
     dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
-    with one_thread(), deterministic(device) as unsure:
+    with set_aside(), one_thread(), deterministic(device) as unsure:
         task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
         if isinstance(task, StoredTask):
             task.check()
         if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
         active = Active(configs, task, device, dtype)
+        finite.check_weights(active.module.model, configs)
         keeper = Keeper(active, checkpointing, stop, started)
         keeper.resume()
         if progress and active.module.steps_done:
@@ -108,7 +113,10 @@ def train_pack(
                 | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
             )
             row.curves += found.curves
-        outcomes = [_outcome(module, replica, row, started, seconds) for replica, row in enumerate(measured.rows)]
+        weights = {name: value.detach().cpu() for name, value in module.model.named_parameters()}
+        outcomes = [
+            _outcome(module, replica, row, weights, started, seconds) for replica, row in enumerate(measured.rows)
+        ]
     reason = ", ".join(f"{name} has no deterministic implementation" for name in sorted(unsure))
     return [replace(outcome, nondeterministic=reason) for outcome in outcomes]
 
@@ -219,7 +227,10 @@ def lightning_trainer(
     )
 
 
-def _outcome(module: PackModule, replica: int, measured: Measured, started: float, seconds: float) -> Outcome:
+def _outcome(
+    module: PackModule, replica: int, measured: Measured, weights: dict[str, Tensor], started: float, seconds: float
+) -> Outcome:
+    """One run's, given all runs' weights, (R, …), on the CPU."""
     config = module.configs[replica]
     solved_at, diverged = module.solved_at[replica], module.diverged.get(replica)
     verdict: Verdict = "diverged" if diverged else "unsolved" if solved_at is None else "solved"
@@ -229,14 +240,13 @@ def _outcome(module: PackModule, replica: int, measured: Measured, started: floa
     if solved_at is not None:
         metrics["time_to_solve"] = solved_at
     metrics |= measured.metrics
-    weights = {name: value[replica].detach().cpu().clone() for name, value in module.model.named_parameters()}
     return Outcome(
         config=config,
         verdict=verdict,
         reason=diverged or "",
         metrics=metrics,
         curves=[*module.curves[replica], *measured.curves],
-        state_dict=weights,
+        state_dict={name: value[replica].clone() for name, value in weights.items()},
         parameters=module.weights.rows[replica].numel(),
         steps=solved_at if module.stopped(replica) and solved_at else config["trainer"]["max_steps"],
         seconds=seconds,

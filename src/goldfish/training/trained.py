@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from goldfish import registry
+from goldfish.ambient import set_aside
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.training.module import PackModule
 
 
+@set_aside()
 def trained(folder: Path | str) -> PackModule:
     """Rebuild a run's network from its artifacts, config.yaml and weights.pt: R = 1, on the CPU.
 

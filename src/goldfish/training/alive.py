@@ -1,0 +1,56 @@
+"""Which runs of a pack still train, kept where they train, so that a step asks nothing of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Alive:
+    """A mask over the runs that every step brings up to date on the device, and the host looks at when it validates.
+
+    Args:
+        replicas: R.
+        device: where the runs train.
+
+    Attributes:
+        moving: (R,), bool: whose weights a step may change; a run that has ended never moves again.
+        ended: (R,), int64: the step, counted from 1, in which a run's loss turned non-finite; the negative of the step
+            in which its gradient did; else 0.
+        step: (), int64: steps done.
+    """
+
+    def __init__(self, replicas: int, device: torch.device) -> None:
+        self.moving = torch.ones(replicas, dtype=torch.bool, device=device)
+        self.ended = torch.zeros(replicas, dtype=torch.int64, device=device)
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What a step changes."""
+        return [self.moving, self.ended, self.step]
+
+    def add(self, losses: Tensor, norms: Tensor) -> None:
+        """Count a step and take out whose loss or gradient is not finite: losses (R, B), norms (R,)."""
+        self.step += 1
+        fine_losses = torch.isfinite(losses).all(-1)
+        fine = fine_losses & torch.isfinite(norms)
+        now = torch.where(fine_losses, -self.step, self.step)
+        self.ended.copy_(torch.where(self.moving & ~fine, now, self.ended))
+        self.moving &= fine
+
+    def keep(self, values: Tensor, before: Tensor) -> None:
+        """Put back the weights (R, N) of the runs that do not move."""
+        values.copy_(torch.where(self.moving.unsqueeze(1), values, before))
+
+    def stop(self, replica: int) -> None:
+        """A run moves no more."""
+        self.moving[replica] = False
+
+
+def told(ended: Sequence[int], known: Container[int]) -> dict[int, tuple[int, str]]:
+    """Of the runs that have ended and are not known yet: the step, and whether "loss" or "gradient" was not finite."""
+    new = {replica: step for replica, step in enumerate(ended) if step and replica not in known}
+    return {replica: (abs(step), "loss" if step > 0 else "gradient") for replica, step in new.items()}
