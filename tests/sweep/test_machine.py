@@ -77,3 +77,24 @@ def test_gpus_are_those_that_are_visible(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.gpus() == found
+
+
+@pytest.mark.parametrize(
+    ("script", "patience", "found"),
+    [
+        ("print(3 * 2**30, 5)", 60, (3 * 2**30, 5)),
+        ("print()", 60, ()),
+        ("print(5); raise SystemExit(1)", 60, ()),
+        ("import time; time.sleep(60)", 0.2, ()),
+    ],
+)
+def test_the_memory_of_gpus_is_asked_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, script: str, patience: float, found: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(machine, "_FREE", script)
+    monkeypatch.setattr(machine, "_PATIENCE", patience)
+    assert machine.gpu_memory.__wrapped__() == found
+
+
+def test_torch_is_asked_for_what_it_has() -> None:
+    assert len(machine.gpu_memory.__wrapped__()) == torch.cuda.device_count()

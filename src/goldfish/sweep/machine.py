@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from goldfish.config import Config
@@ -15,6 +17,8 @@ from goldfish.errors import ConfigError
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _FOLDER = Path("/dev")
 _DEVICES = ("nvidia[0-9]*", "nvmap", "dxg", "kfd")  # NVIDIA; on Jetson; under Windows' Linux; AMD
+_FREE = "import torch; print(*(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())))"
+_PATIENCE = 120  # seconds
 
 
 def check_system() -> None:
@@ -74,6 +78,21 @@ def gpus() -> list[str]:
             break
         found.append(name)
     return found
+
+
+@cache
+def gpu_memory() -> tuple[int, ...]:
+    """Free bytes of each GPU that this process may use, as torch sees them in a process of its own; () where unknown.
+
+    A context on a GPU takes half a gigabyte of it: that process ends, where this one would keep it for the whole sweep.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _FREE], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(map(int, done.stdout.split())) if done.returncode == 0 else ()
 
 
 def _torch_has_gpu() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from goldfish.config import Config
+from goldfish.sweep import machine
 from goldfish.training.pack import pack_key
 
 Size = int | Literal["auto"]
@@ -26,8 +27,9 @@ PACK = 0.1  # seconds to set up and measure a pack
 
 LASTING = 60e-3  # seconds that a pack's step should take on that core: what it takes however small is then under 2 %
 SMALLEST, LARGEST = 4, 64
-GPU_BYTES = 4 * 2**30  # of a pack's buffers on a GPU
-_NUMBERS, _DRAWN = 24, 2**21  # kept for each hidden state of a step; drawn ahead for each run
+SMALL_GPU = 8 * 2**30  # bytes, of a GPU that does not tell its memory
+_NUMBERS, _DRAWN = 24, 2**21  # kept for each hidden state of a step; in a block that is drawn for each run
+_BLOCKS = 3  # on a GPU: one computed on, one launched, one drawn ahead
 _LIMITS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.65, 0.5, 0.35, 0.25, 0.125)  # longest pack that is tried, in workers' shares
 _WORTH = 0.98  # packs are split further where the sweep then takes less than this
 
@@ -58,18 +60,22 @@ def replicas(config: Config, workers: int = 1, *, gpu: bool = False, memory: int
     engine takes each tile of eight sequences through all its steps alone, so a pack's buffers need not fit a cache. The
     measured time per run is within 7 % of that of the best size. On a GPU, 64: they fill its multiprocessors.
 
-    In any case no more than memory has room for: on a CPU the buffers of all workers' packs take half of it at most,
-    on a GPU a pack's 4 GiB.
+    In any case no more than memory has room for: the buffers of all packs that share the machine's memory, or a GPU's,
+    take half of it at most.
 
     Args:
         config: a resolved configuration.
         workers: packs that are trained side by side.
-        gpu: whether they are trained on a GPU.
-        memory: bytes of the machine, by default what this process may use.
+        gpu: whether they are trained on GPUs, which share the workers among them.
+        memory: bytes of the machine, by default what this process may use; or free on the GPU that has the least.
     """
-    most = LARGEST if gpu else min(LARGEST, max(SMALLEST, math.ceil(LASTING / _per_step(config))))
-    room = GPU_BYTES if gpu else (memory or _memory()) // 2 // workers
-    return max(1, min(most, room // _bytes(config)))
+    if gpu:
+        most, devices = LARGEST, machine.gpu_memory()
+        share = -(-workers // max(1, len(devices)))
+        room = (memory or min(devices, default=SMALL_GPU)) // 2 // share
+        return max(1, min(most, room // _bytes(config, _BLOCKS)))
+    most = min(LARGEST, max(SMALLEST, math.ceil(LASTING / _per_step(config))))
+    return max(1, min(most, (memory or _memory()) // 2 // workers // _bytes(config)))
 
 
 def cost(config: Config) -> float:
@@ -92,9 +98,9 @@ def _seconds(config: Config, runs: int) -> float:
     return float(PACK + config["trainer"]["max_steps"] * STEP + runs * cost(config))
 
 
-def _bytes(config: Config) -> int:
-    """Memory that a run needs in a pack, at most about twice what was measured."""
-    return 4 * _words(config) * (_NUMBERS * _states(config) + _DRAWN)
+def _bytes(config: Config, blocks: int = 1) -> int:
+    """Memory that a run needs in a pack, at most about twice what was measured on a CPU."""
+    return 4 * _words(config) * (_NUMBERS * _states(config) + blocks * _DRAWN)
 
 
 def _states(config: Config) -> int:
