@@ -76,8 +76,8 @@ def train_pack(
 
     Raises:
         ValueError: when the runs do not fit into one pack.
-        ConfigError: when trainer.accelerator=gpu and there is none; when the task's data cannot be trained on, or data or
-            initial weights are not finite.
+        ConfigError: when trainer.accelerator=gpu and there is none; when the task's data cannot be trained on; when
+            data or initial weights are not finite.
         Interrupted: when `stop` was true. A checkpoint of that step was written, where there is checkpointing.
         CheckpointError: when a checkpoint cannot be written; the one before is still there.
     """
