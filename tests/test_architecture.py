@@ -11,7 +11,6 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "goldfish"
 # Lowest first; a part may import from parts before it, and from itself.
 LAYERS = [
-    {"errors", "faults", "bounds", "threads"},
     {"errors", "faults", "bounds", "threads", "ambient"},
     {"signatures", "settings"},
     {"registry"},
