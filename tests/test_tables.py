@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from goldfish import columns, registry, text
+from goldfish import columns, registry, tables, text
 from goldfish.config import resolve
 from goldfish.data import content_hash, look, parquet_files
 from goldfish.errors import ConfigError
@@ -65,10 +65,10 @@ def named(names: list[str] | None, *columns: str) -> dict[bytes, bytes] | None:
     return {b"huggingface": json.dumps({"info": {"features": dict.fromkeys(columns, kind)}}).encode()}
 
 
-def write(path: Path, values: dict[str, Any], names: list[str] | None = None, **options: Any) -> None:
+def write(path: Path, values: dict[str, Any], names: list[str] | None = None, *classes: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(values).replace_schema_metadata(named(names, "ner_tags", "upos"))
-    parquet.write_table(table, path, **options)
+    table = pa.table(values).replace_schema_metadata(named(names, "ner_tags", "upos", *classes))
+    parquet.write_table(table, path)
 
 
 @pytest.fixture
@@ -157,11 +157,11 @@ def test_a_text_that_is_not_utf_8_is_named_in_any_column(tmp_path: Path) -> None
 
 
 def test_rows_are_counted_through_a_file(tmp_path: Path) -> None:
-    """A file is read in parts of 65,536 rows; the row is the file's."""
-    labels = [0] * 70_000
+    """A file is read in parts; the row is the file's."""
+    labels = [0] * (2 * tables._PART + 5)
     for split in SPLITS:
         write(tmp_path / f"{split}.parquet", {"text": ["a"] * len(labels), "label": [*labels[1:], 7]})
-    with pytest.raises(ConfigError, match=r"row 69999, column 'label': 7 is no class"):
+    with pytest.raises(ConfigError, match=r"row 20004, column 'label': 7 is no class"):
         content_hash(SENTIMENT | {"data": str(tmp_path)})
 
 
@@ -202,6 +202,15 @@ def test_tags_of_entities_follow_a_known_scheme(
     refused = names is None or "called" in said  # parts of speech need names of their own, and no scheme
     with pytest.raises(ConfigError, match=said) if refused else nullcontext():
         content_hash(made("parts", names=names))
+
+
+def test_classes_are_as_many_as_the_task_has(made: Callable[..., dict[str, Any]]) -> None:
+    task = made("sentiment")
+    write(Path(task["data"], "test.parquet"), GOOD["sentiment"][1], ["neg", "neutral", "pos"], "label")
+    with pytest.raises(ConfigError, match=r"column 'label': it has 3 classes \(neg, neutral, pos\); expected 2"):
+        content_hash(task)
+    write(Path(task["data"], "test.parquet"), GOOD["sentiment"][1], ["neg", "pos"], "label")
+    assert content_hash(task)
 
 
 def test_splits_that_number_their_classes_differently_are_refused(made: Callable[..., dict[str, Any]]) -> None:

@@ -114,6 +114,8 @@ def _classes(table: Mapping[str, Column], column: Column, count: int) -> Fault |
     """Numbers of classes below `count`, whatever type they are stored as; booleans for two."""
     known = f"{_NUMBER}|bool" if count == 2 else _NUMBER
     wrong = _wrong(column, known, f"whole numbers from 0 to {count - 1}")
+    if not wrong and column.names is not None and len(column.names) != count:
+        return Fault(None, f"it has {len(column.names)} classes ({', '.join(column.names)}); expected {count}")
     return wrong or _first(column.values, lambda value: _no_class(value, count))
 
 

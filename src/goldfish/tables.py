@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 Kinds = Mapping[str, Sequence[Any]]  # column → its kind and that kind's arguments (goldfish.columns)
+_PART = 10_000  # rows that are in memory at once while a file is looked at
 _known: dict[str, str] = {}  # what files' bytes and the wanted columns say → content, as far as this process has looked
 
 
@@ -170,7 +171,7 @@ def _content(files: Mapping[str, Sequence[File]], kinds: Kinds, least: Mapping[s
                     text = json.dumps([columns.type_name(column.type), told.get(column.name)])
                     described.setdefault(column.name, set()).add(text)
                 start = 0
-                for batch in parquet.iter_batches():
+                for batch in parquet.iter_batches(batch_size=_PART):
                     rows_of = _rows(file.path, batch, start)
                     for name, values in rows_of.items():
                         hashes.setdefault(name, hashlib.sha256()).update(_encoded(values))
