@@ -29,7 +29,7 @@ def main(part: Part) -> None:
 
     (name,) = part.more
     module = run.section(name)
-    threads, found = 2, []
+    threads, found = 1 if part.quick else 2, []
     about = results.about(part.device, threads, part.quick)
     with ExitStack() as stack:
         bench = Short(part.device, threads, part.quick, stack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 from benchmarks.parts.part import Part, told
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = ("tests/gpu/test_cuda_gpu.py", "tests/gpu/test_repeats_gpu.py", "tests/gpu/test_engines_gpu.py")
+GPU = ("tests/gpu/test_cuda_gpu.py", "tests/gpu/test_engines_gpu.py", "tests/gpu/test_repeats_gpu.py")
 STAND_IN = ("tests/engines/test_cuda_plan.py",)  # where there is no GPU, these run and those are skipped
 SETTINGS = """\
 [pytest]
@@ -22,7 +24,16 @@ markers =
     sample: a smaller test
     browser: drives a browser
 """
-_ENDED = re.compile(r"^(tests/\S+?\.py::.+?) (PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS)\b")
+_KINDS = "PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS"
+_ENDED = re.compile(rf"^(?P<test>tests/\S+?\.py::.+?) (?P<kind>{_KINDS})\b")
+_ENDED_ELSEWHERE = re.compile(rf"^\[gw\d+\] \[ *\d+%\] (?P<kind>{_KINDS}) (?P<test>tests/.+?) *$")
+WORKERS = 6  # side by side, where pytest-xdist is there: most of the time compilers work
+
+
+def ended(text: str) -> list[tuple[str, str]]:
+    """Each test that pytest's output tells the end of, and how it ended; alone, or by several workers."""
+    found = [_ENDED.match(line) or _ENDED_ELSEWHERE.match(line) for line in text.splitlines()]
+    return [(one["test"], one["kind"]) for one in found if one]
 
 
 def main(part: Part) -> None:
@@ -34,6 +45,8 @@ def main(part: Part) -> None:
         *(sys.executable, "-m", "pytest", "-c", str(settings), "--rootdir", str(ROOT), "-v", "--tb=short", "-ra"),
         *("--import-mode=importlib", "-p", "no:cacheprovider", *files),
     ]
+    if part.device == "cuda" and importlib.util.find_spec("xdist"):
+        command += ["-n", str(min(WORKERS, os.cpu_count() or 1))]
     cut = ""
     with output.open("w", encoding="utf-8") as file:
         try:
@@ -44,9 +57,8 @@ def main(part: Part) -> None:
             code, cut = 0, "there was no time for all"
     text = output.read_text(encoding="utf-8", errors="replace")
     print(text)
-    ended = [found for line in text.splitlines() if (found := _ENDED.match(line))]
     counts: dict[str, int] = {}
-    for test, outcome in (found.groups() for found in ended):
+    for test, outcome in ended(text):
         counts[outcome] = counts.get(outcome, 0) + 1
         if outcome in ("FAILED", "ERROR", "XPASS"):
             part.row(test.removeprefix("tests/"), outcome.lower(), False)

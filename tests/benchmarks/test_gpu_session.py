@@ -16,13 +16,20 @@ from typing import Any
 import pandas as pd
 import pytest
 from benchmarks.gpu_session import Part
-from benchmarks.parts import forgetting, versions
+from benchmarks.parts import collect, forgetting, versions
+from benchmarks.parts import tests as gpu_tests
+from benchmarks.parts.part import Part as PartHere
 
 from benchmarks import gpu_session
+from goldfish.bench import rows
+from goldfish.config import Config, resolve
 from goldfish.figures import selection
 from goldfish.sweep import compose, experiment, plan
 from goldfish.sweep.compose import Composer
-from goldfish.sweep.fingerprint import canonical
+from goldfish.sweep.fingerprint import canonical, fingerprint
+from goldfish.tracking import spool
+from goldfish.tracking.store import Store
+from goldfish.training import train
 from goldfish.training.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -149,17 +156,81 @@ def test_what_the_trials_select_is_the_same() -> None:
     }  # fmt: skip
     kept: Any = ModuleType("outcomes")
     kept.of = lambda config: known.get(canonical(config))
-    rows = [
+    tried = [
         {"outcome": known[canonical(config)].verdict, **known[canonical(config)].metrics, "candidate": str(index)}
         | dict(zip(("task", "cell", "init"), group, strict=True))
         for config, group, index in trials
     ]
-    scores = selection.score(pd.DataFrame(rows), ["task", "cell", "init"], ["0", "1", "2"], "val/accuracy")
+    scores = selection.score(pd.DataFrame(tried), ["task", "cell", "init"], ["0", "1", "2"], "val/accuracy")
     expected = {group: int(index) for group, index in selection.chosen(scores).items()}
     assert forgetting.select(found, trials, kept) == expected
     config, group, _ = trials[-1]
     del known[canonical(config)]
     assert forgetting.select(found, trials, kept) == {key: index for key, index in expected.items() if key != group}
+
+
+def _left(tmp_path: Path, config: Config) -> Path:
+    """What a run leaves: a table of a GPU, a quick one of a CPU, and an outcome that waits."""
+    parts, about = tmp_path / "parts", {"machine": "one H100", "quick": "no"}
+    rows.write(parts / "packing" / "packing.csv", [rows.row("packing", "a", "b", 1.0)], about | {"device": "cuda"})
+    quick = about | {"device": "cpu", "quick": "yes"}
+    rows.write(parts / "floor" / "floor.csv", [rows.row("floor", "a", "b", 1.0)], quick)
+    outcome = Outcome(config, "unsolved", metrics={"val/accuracy": 0.5})
+    about_it = spool.About("forgetting", fingerprint(config), "forgetting", "0", {"machine": "one H100"})
+    spool.put(parts / "forgetting", about_it, outcome)
+    folder = tmp_path / "left"
+    folder.mkdir()
+    with tarfile.open(folder / collect.ARCHIVE, "w:gz") as archive:
+        archive.add(parts, "parts")
+    return folder
+
+
+def test_what_is_left_goes_where_it_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables of a GPU, and outcomes with the machine that made them; a later run does not train those again."""
+    config = resolve({"tracking": {"experiment_name": "forgetting"}})
+    folder, home = _left(tmp_path, config), tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(collect, "ROOT", home)
+    assert collect.main(folder) == 0
+    found, about = rows.read(home / "benchmarks" / "results" / "gpu" / "packing.csv")
+    assert (found[0].value, about["machine"]) == (1.0, "one H100")
+    assert not (home / "benchmarks" / "results" / "gpu" / "floor.csv").exists()
+    (waiting,) = spool.waiting(Store().state)
+    kept, outcome = spool.read(waiting)
+    assert (kept.provenance, outcome.metrics) == ({"machine": "one H100"}, {"val/accuracy": 0.5})
+    assert collect.main(tmp_path) == 2
+    assert "expected the --out of an earlier run" in capsys.readouterr().err
+
+    again = tmp_path / "again"
+    again.mkdir()
+    part = PartHere("forgetting", "cpu", True, 60.0, again / "rows.jsonl", again, str(folder))
+    monkeypatch.setattr(train, "train_pack", lambda *_, **__: pytest.fail("it is trained again"))
+    outcomes = forgetting.Outcomes(part)
+    assert outcomes.of(config).metrics == outcome.metrics
+    outcomes.train([config])
+    assert len(spool.waiting(again)) == 1
+
+
+def test_how_tests_ended_is_read_from_pytests_words() -> None:
+    """Of one process and of pytest-xdist's workers; what is told again at the end counts once."""
+    text = """\
+tests/gpu/test_cuda_gpu.py::test_tiles[rnn tanh] PASSED                 [ 50%]
+tests/gpu/test_cuda_gpu.py::test_packs[lstm-(33, 7, 1, 1)] FAILED       [100%]
+[gw3] [  7%] PASSED tests/gpu/test_engines_gpu.py::test_a_cell_trains[auto]\u0020
+[gw12] [100%] SKIPPED tests/gpu/test_engines_gpu.py::test_the_network_moves[gru cuda]
+FAILED tests/gpu/test_cuda_gpu.py::test_packs[lstm-(33, 7, 1, 1)] - AssertionError
+tests/gpu/test_cuda_gpu.py::test_tiles[rnn tanh]
+"""
+    assert [(name.partition("::")[2], kind) for name, kind in gpu_tests.ended(text)] == [
+        ("test_tiles[rnn tanh]", "PASSED"),
+        ("test_packs[lstm-(33, 7, 1, 1)]", "FAILED"),
+        ("test_a_cell_trains[auto]", "PASSED"),
+        ("test_the_network_moves[gru cuda]", "SKIPPED"),
+    ]
 
 
 BLIND = """\
@@ -197,11 +268,11 @@ def test_on_a_bare_machine(tmp_path: Path) -> None:
     log = (tmp_path / "out" / "log.txt").read_text()
     assert done.returncode == 0, done.stdout + log
     assert "ModuleNotFoundError" not in log
-    rows = {(row["part"], row["case"]): row for row in _rows(tmp_path / "out")}
-    assert all(row["ok"] == "True" for (part, case), row in rows.items() if part == "bits" and "alone" in case)
-    trained, _, every = rows["forgetting", "trials"]["value"].partition(" of ")
+    found = {(row["part"], row["case"]): row for row in _rows(tmp_path / "out")}
+    assert all(row["ok"] == "True" for (part, case), row in found.items() if part == "bits" and "alone" in case)
+    trained, _, every = found["forgetting", "trials"]["value"].partition(" of ")
     assert trained == every == "8"
-    assert rows["forgetting", "reported runs"]["value"] == "16 of 16"
+    assert found["forgetting", "reported runs"]["value"] == "16 of 16"
     with tarfile.open(tmp_path / "out" / "collected.tar.gz") as archive:
         outcomes = [name for name in archive.getnames() if name.endswith(".outcome")]
     assert len(outcomes) == 24
@@ -210,13 +281,13 @@ def test_on_a_bare_machine(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_everything_on_a_bare_machine(tmp_path: Path) -> None:
     """All parts, the kernels in the emulator and under the sanitizers."""
-    done = _bare(tmp_path, "--limit", "1800")
+    done = _bare(tmp_path, "--limit", "6000")
     log = (tmp_path / "out" / "log.txt").read_text()
     assert done.returncode == 0, done.stdout + log
     assert "ModuleNotFoundError" not in log
-    rows = _rows(tmp_path / "out")
-    assert {row["part"] for row in rows} == {part.name for part in gpu_session.parts("cpu")}
-    assert not [row for row in rows if "no time" in row["note"]]
+    found = _rows(tmp_path / "out")
+    assert {row["part"] for row in found} == {part.name for part in gpu_session.parts("cpu")}
+    assert not [row for row in found if "no time" in row["note"]]
 
 
 def test_what_is_needed_and_absent_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
