@@ -68,7 +68,9 @@ def test_what_was_killed_after_recording_leaves_nothing(tmp_path: Path) -> None:
     assert sweep() == 2
     alive = claimed_elsewhere(store, 1, log, 60)
     for seed in (0, 5):  # the latter is of another sweep, and not recorded
-        claimed_elsewhere(store, seed, log, 0).wait()
+        dead = claimed_elsewhere(store, seed, log, 60)
+        dead.kill()
+        dead.wait()
     names = tuple(f"{log}/{fingerprint(item)}" for item in configs)
     checkpoint.save(Checkpointing(store.state / "checkpoints", names, 1, None), configs, "torch", 1, {})
     assert sweep() == 0
