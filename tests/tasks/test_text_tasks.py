@@ -155,6 +155,18 @@ def test_entities_are_scored_as_a_whole(tmp_path: Path) -> None:
     assert task.scores(wrong, batch) == {"entity_f1": 0.5}
 
 
+def test_tags_keep_their_own_names_in_a_common_cache(tmp_path: Path) -> None:
+    """The same numbers under other names are other entities: B B is two of them, I I is one."""
+    words = {split: [["x", "yy", "zzzz"]] for split in SPLITS}  # tags 1, 2, 1
+    scores = []
+    for place, names in (("one", ["O", "B-PER", "I-PER"]), ("other", ["O", "I-PER", "B-PER"])):
+        (tmp_path / place).mkdir()
+        task = Tagging(dataset="wnut_17", data=tags(tmp_path / place, words, "ner_tags", names), min_count=1, length=3)
+        assert task.names == tuple(names)
+        scores.append(task.scores(torch.tensor([[1, 2, 0]]), task.evaluation("test", 3, 1))["entity_f1"])
+    assert scores == [pytest.approx(2 / 3), pytest.approx(0.5)]
+
+
 def test_translation_from_either_form_of_table(tmp_path: Path) -> None:
     english, french = ["I sleep.", "You sleep.", "She sleeps."], ["Je dors.", "Tu dors.", "Elle dort."]
     plain = {split: {"en": english, "fr": french} for split in SPLITS}
