@@ -46,12 +46,13 @@ def main(part: Part) -> None:
         *("--import-mode=importlib", "-p", "no:cacheprovider", *files),
     ]
     if part.device == "cuda" and importlib.util.find_spec("xdist"):
-        command += ["-n", str(min(WORKERS, os.cpu_count() or 1))]
+        command += ["-p", "xdist.plugin", "-n", str(min(WORKERS, os.cpu_count() or 1))]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever else is installed there
     cut = ""
     with output.open("w", encoding="utf-8") as file:
         try:
             code = subprocess.run(
-                command, cwd=ROOT, stdout=file, stderr=file, timeout=max(1, part.time_left)
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, timeout=max(1, part.time_left)
             ).returncode
         except subprocess.TimeoutExpired:
             code, cut = 0, "there was no time for all"
