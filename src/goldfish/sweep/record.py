@@ -73,6 +73,7 @@ class Store(Protocol):
         source_hash: str,
         provenance: Mapping[str, str],
         dataset: Mapping[str, str] | None = None,
+        since: float = 0.0,
     ) -> str:
         """Record one run."""
 
@@ -85,12 +86,13 @@ _NEVER = (ValueError, TypeError, KeyError, ConfigError)  # the record's fault, o
 
 @dataclass(frozen=True)
 class Entry:
-    """An outcome and what is recorded with it."""
+    """An outcome and what is recorded with it; `since`: when its sweep began, of a run that it repeats, else 0."""
 
     outcome: Outcome
     experiment_name: str
     fingerprint: str
     source_hash: str
+    since: float = 0.0
 
     @property
     def key(self) -> Key:
@@ -275,6 +277,7 @@ class Recorder:
                 source_hash=entry.source_hash,
                 provenance=self._provenance,
                 dataset=entry.outcome.dataset or None,
+                since=entry.since,
             )
         except _NEVER as error:
             self._keep(entry, describe(error))
@@ -292,7 +295,7 @@ class Recorder:
 
     def _keep(self, entry: Entry, reason: str) -> None:
         """Put an outcome on the disk."""
-        about = spool.About(*entry.key, self._sweep, entry.source_hash, self._provenance)
+        about = spool.About(*entry.key, self._sweep, entry.source_hash, self._provenance, entry.since)
         try:
             path = spool.put(self._store.state, about, entry.outcome)
         except OSError as error:

@@ -92,6 +92,7 @@ def _replay(store: Store, found: Replayed) -> None:
                     source_hash=about.source_hash,
                     provenance=about.provenance,
                     dataset=outcome.dataset or None,
+                    since=about.since,
                 )
         except Exception as error:
             found.waiting[path] = describe(error)

@@ -142,7 +142,7 @@ class _Training:
         if isinstance(event, Finished):
             event = replace(event, outcome=self._on_its_data(event))
             key, source = self.todo.keys[event.run], self.todo.sources[event.run]
-            self.recorder.put(Entry(event.outcome, *key, source))
+            self.recorder.put(Entry(event.outcome, *key, source, self.todo.since(event.run)))
             self.todo.report.count(self.todo.labels[event.run], event.outcome)
         elif isinstance(event, Stopped):
             word = "Ctrl-C" if self.signals.interrupted else "SIGTERM"

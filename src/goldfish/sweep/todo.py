@@ -29,7 +29,7 @@ class Todo:
     """
 
     def __init__(self, configs: list[Config], rerun: Rerun) -> None:
-        self.started = time.monotonic()
+        self.started, self._began = time.monotonic(), time.time()
         self.configs, self.rerun = configs, rerun
         self.contents = contents(configs)
         prints = fingerprints(configs, self.contents)
@@ -53,6 +53,10 @@ class Todo:
         self.report.skipped = len(found.keys() - again)
         self.report.waiting = len(waiting - found.keys())
         self.left = [index for index in self.left if (index not in found and index not in waiting) or index in again]
+
+    def since(self, run: int) -> float:
+        """When a result of a run must have ended, to stand for what is trained now: unix time, 0 for any time."""
+        return self._began if run in self._known else 0.0
 
     def finished_since(self, store: Store, runs: Iterable[int]) -> set[int]:
         """Those of the runs that another process has finished since the start."""

@@ -67,15 +67,16 @@ def supersede(client: MlflowClient, experiment_id: str, fingerprints: Collection
     for run in lost:
         client.set_tag(run.info.run_id, names.SUPERSEDED, "true")
         client.set_terminated(run.info.run_id, "KILLED", run.info.end_time)
-        _give_back(client, run.info.run_id)
+        if names.OUTCOME not in run.data.tags:
+            _give_back(client, run.info.run_id)
     return len(lost)
 
 
 def _give_back(client: MlflowClient, run_id: str) -> None:
-    """Undo the mark on a run that turns out to have been recorded at that very moment, from another folder or host."""
+    """Undo the marks on a run that turns out to have been recorded at that very moment, from another folder or host."""
     run = client.get_run(run_id)
     outcome = run.data.tags.get(names.OUTCOME)
-    if outcome is not None and not names.whole(run.info.status, outcome):
+    if outcome is not None:
         client.set_terminated(run_id, "FAILED" if outcome == "failed" else "FINISHED", run.info.end_time)
         client.delete_tag(run_id, names.SUPERSEDED)
 

@@ -37,7 +37,10 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run to be written; `started` and `ended` are unix times in milliseconds, `status` is the one of its end."""
+    """A run to be written; `started` and `ended` are unix times in milliseconds, `status` is the one of its end.
+
+    A result of the same run that another process has recorded stands for this one, unless it ended before `since`.
+    """
 
     name: str
     status: str
@@ -47,10 +50,11 @@ class NewRun:
     tags: Mapping[str, str]
     metrics: list[Measured]
     dataset: Data | None
+    since: int = 0
 
 
-def new_run(outcome: Outcome, tags: Mapping[str, str], dataset: Mapping[str, str] | None) -> NewRun:
-    """Everything of an outcome but its artifacts; `tags` are added to its own.
+def new_run(outcome: Outcome, tags: Mapping[str, str], dataset: Mapping[str, str] | None, since: float = 0.0) -> NewRun:
+    """Everything of an outcome but its artifacts; `tags` are added to its own, `since` is a unix time in seconds.
 
     Raises ValueError for curves that MLflow cannot hold (metrics_of, names.curve_index).
     """
@@ -66,6 +70,7 @@ def new_run(outcome: Outcome, tags: Mapping[str, str], dataset: Mapping[str, str
         tags={names.CURVES: index, **run_tags(outcome), **tags},
         metrics=metrics_of(outcome, ended),
         dataset=None if dataset is None else _data(dataset),
+        since=round(since * 1000),
     )
 
 

@@ -29,12 +29,13 @@ def record(
     outcome: Outcome,
     tags: Mapping[str, str],
     dataset: Mapping[str, str] | None,
+    since: float = 0.0,
 ) -> str:
     """Record one outcome and return the run's id; `path` is the store's file when it is SQLite.
 
     Nothing is left that looks like a result when this raises.
     """
-    run = new_run(outcome, tags, dataset)
+    run = new_run(outcome, tags, dataset, since)
     return write(client, path, experiment_id, run, lambda folder: write_artifacts(outcome, folder))
 
 
@@ -50,23 +51,22 @@ def write(
 
 
 def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, artifacts: Callable[[Path], None]) -> str:
-    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, its status, and last its outcome.
+    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, its outcome, and last its status.
 
-    The outcome is what makes a record: a run without is none. Whatever an earlier attempt has left is gone on with, for
-    an answer may be lost although the call was done, and what is written twice is there once. Where another process
-    has recorded a result of the same run meanwhile, that stands.
+    Until both agree there is no record. Whatever an earlier attempt has left is gone on with, for an answer may be lost
+    although the call was done, and what is written twice is there once. Where another process has recorded a result of
+    the same run, that stands.
     """
-    known = _attempts(client, experiment_id, run)
+    outcome, known = run.tags.get(names.OUTCOME), _attempts(client, experiment_id, run)
+    mine = next((item for item in known if item.info.start_time == run.started), None)
+    if mine is not None and outcome and names.whole(mine.info.status, mine.data.tags.get(names.OUTCOME)):
+        return _settled(client, experiment_id, run, str(mine.info.run_id))
     there = _result(run, known)
     if there is not None:
+        if mine is not None:
+            client.delete_run(mine.info.run_id)
         return there
-    mine = next((item for item in known if item.info.start_time == run.started), None) or _begin(
-        client, experiment_id, run
-    )
-    run_id = str(mine.info.run_id)
-    if names.whole(mine.info.status, mine.data.tags.get(names.OUTCOME)):
-        return run_id
-    outcome = run.tags.get(names.OUTCOME)
+    run_id = str((mine or _begin(client, experiment_id, run)).info.run_id)
     try:
         _log(client, run_id, run)
         if run.dataset is not None:
@@ -74,14 +74,13 @@ def _through_client(client: MlflowClient, experiment_id: str, run: NewRun, artif
         with tempfile.TemporaryDirectory(prefix="goldfish-") as folder:
             artifacts(Path(folder))
             client.log_artifacts(run_id, folder)
+        if outcome is not None:
+            client.set_tag(run_id, names.OUTCOME, outcome)
         client.set_terminated(run_id, run.status, run.ended)
     except BaseException as error:
         _abandon(client, run_id, error)
         raise
-    if outcome is not None:
-        client.set_tag(run_id, names.OUTCOME, outcome)
-        return _settled(client, experiment_id, run, run_id)
-    return run_id
+    return run_id if outcome is None else _settled(client, experiment_id, run, run_id)
 
 
 def _attempts(client: MlflowClient, experiment_id: str, run: NewRun) -> list[Run]:
@@ -93,11 +92,11 @@ def _attempts(client: MlflowClient, experiment_id: str, run: NewRun) -> list[Run
 
 
 def _result(run: NewRun, known: Iterable[Run]) -> str | None:
-    """The result of the same run that another process came to after this one had begun, the first of several."""
+    """The result of the same run that another process has recorded, the first of several."""
     if run.tags.get(names.OUTCOME) not in names.FINISHED:
         return None
     others = [item for item in known if _is_result(item) and item.info.start_time != run.started]
-    return min((str(item.info.run_id) for item in others if (item.info.end_time or 0) >= run.started), default=None)
+    return min((str(item.info.run_id) for item in others if (item.info.end_time or 0) >= run.since), default=None)
 
 
 def _is_result(item: Run) -> bool:
@@ -112,19 +111,23 @@ def _begin(client: MlflowClient, experiment_id: str, run: NewRun) -> Run:
 
 
 def _settled(client: MlflowClient, experiment_id: str, run: NewRun, run_id: str) -> str:
-    """Look once more: who recorded the same result at the same time sees this one as well, and one of them goes.
+    """Look once more, and return the id of the record that stays.
 
-    Another process that takes the attempt for a dead one's may have marked it KILLED since.
+    Of two processes that record the same result at once, the one that ends later at least sees the other's: the run of
+    the larger id goes, whoever made it. One that takes this attempt for a dead one's may have marked it KILLED.
     """
     known = _attempts(client, experiment_id, run)
     mine = next((item for item in known if item.info.run_id == run_id), None)
-    if mine is not None and mine.info.status != run.status:
+    if mine is None:
+        return _result(run, known) or run_id  # the other has seen to it
+    if mine.info.status != run.status:
         client.set_terminated(run_id, run.status, run.ended)
     there = _result(run, known)
-    if there is None or run_id < there:
+    if there is None:
         return run_id
-    client.delete_run(run_id)
-    return there
+    stays, goes = sorted((run_id, there))
+    client.delete_run(goes)
+    return stays
 
 
 def _abandon(client: MlflowClient, run_id: str, error: BaseException) -> None:

@@ -30,6 +30,7 @@ class About:
     sweep: str
     source_hash: str
     provenance: dict[str, str]
+    since: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:

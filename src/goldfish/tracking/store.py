@@ -134,6 +134,7 @@ class Store:
         source_hash: str,
         provenance: Mapping[str, str],
         dataset: Mapping[str, str] | None = None,
+        since: float = 0.0,
     ) -> str:
         """Record one outcome and return the id of its MLflow run.
 
@@ -145,15 +146,18 @@ class Store:
             source_hash: 64 hex digits (goldfish.sweep.source).
             provenance: of goldfish.tracking.provenance.collect().
             dataset: the run's data: name, digest, source and optionally schema and profile, as texts.
+            since: unix time in seconds; through MLflow's client, a result of the same run that another process has
+                recorded and that ended later stands for this one, and its id is returned.
 
-        Whatever goes wrong is raised, and the run is then marked FAILED: it never looks like a result.
+        Whatever goes wrong is raised, and the run is then marked KILLED: it never looks like a result, and recording
+        the same outcome again goes on with it.
         """
         from goldfish.tracking.provenance import tags
         from goldfish.tracking.recording import record
 
         identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
         experiment = self.experiment(experiment_name)
-        return record(self.client, self.path, experiment, outcome, identity | tags(provenance), dataset)
+        return record(self.client, self.path, experiment, outcome, identity | tags(provenance), dataset, since)
 
     def record_interrupted(
         self,
