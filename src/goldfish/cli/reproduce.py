@@ -34,7 +34,7 @@ def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results:
     """
     from goldfish.sweep.compose import Composer, loader
     from goldfish.sweep.plan import plan
-    from goldfish.sweep.replay import opened
+    from goldfish.tracking.store import Store
 
     composer = Composer(loader())
     read = [experiments.read(name) for name in names]
@@ -45,7 +45,7 @@ def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results:
         if planned is None:
             codes.append(_measure(experiment, scale, given, update_results))
         else:
-            codes.append(_reproduce(experiment, scale, planned, opened(), rerun, update_results))
+            codes.append(_reproduce(experiment, scale, planned, Store(), rerun, update_results))
     return max(codes)
 
 
