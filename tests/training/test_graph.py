@@ -141,7 +141,8 @@ class FakeCuda:
             self.current = before
 
     @contextmanager
-    def graph(self, graph: object, stream: str) -> Iterator[None]:
+    def graph(self, graph: object, stream: str, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"  # other threads, which draw ahead, may use the GPU meanwhile
         self.current = stream
         if self.breaks == "begin":
             raise RuntimeError("capture_begin")

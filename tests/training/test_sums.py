@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goldfish.engines import select
+from goldfish.engines.cuda import gemm
 from goldfish.training import sums
 
 
@@ -33,3 +35,11 @@ def test_norms_and_means(dtype: torch.dtype) -> None:
     torch.testing.assert_close(sums.halved(values.double().square()).sqrt().to(dtype), expected, rtol=1e-7, atol=0)
     torch.testing.assert_close(sums.norms(values), expected)
     assert sums.means(values).tolist() == [5.5, 11.0, -16.5]
+
+
+def test_a_gpu_with_kernels_takes_norms_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, own = torch.empty(3, 10, device="meta"), torch.tensor([1.0, 2.0, 3.0])
+    monkeypatch.setattr(select, "has_own_products", lambda dtype: dtype == torch.float32)
+    monkeypatch.setattr(gemm, "norms", lambda rows: own if rows is values else pytest.fail("other rows"))
+    assert sums.norms(values) is own
+    assert sums.norms(values.double()).is_meta  # by halves

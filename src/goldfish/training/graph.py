@@ -108,7 +108,9 @@ def _capture(step: Step, batch: Sequence[Tensor], loss: Tensor) -> Replay:
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     torch.cuda.synchronize()
     # torch's own context stays on the capture's stream where the capture fails at its end: the outer one leaves it
-    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
+    # other threads allocate and copy what is drawn ahead meanwhile: that is no part of what is captured
+    captured = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    with torch.cuda.stream(stream), captured:
         loss.copy_(step(*batch).detach())
     return graph.replay
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from goldfish.engines import select
+
 
 def over_rows(values: Tensor) -> Tensor:
     """The sum of each row, (R, n) → (R,), in float64.
@@ -29,6 +31,10 @@ def norms(values: Tensor) -> Tensor:
     """The Euclidean norm of each row, (R, n) → (R,)."""
     if values.device.type == "cpu":
         return torch.linalg.vector_norm(values, dim=1)
+    if select.has_own_products(values.dtype):
+        from goldfish.engines.cuda import gemm
+
+        return gemm.norms(values)
     return halved(values.double().square()).sqrt().to(values.dtype)
 
 
