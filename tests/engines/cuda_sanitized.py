@@ -63,7 +63,8 @@ def main(folder: Path, asked: list[str]) -> None:
     if "--shifted" in asked:
         asked.remove("--shifted")
         part = source.part
-        whole, shifted = "*sums = source + Backward::SOURCE;", "*sums = source + Backward::SOURCE - 8 / sizeof(real);"
+        whole = "sums = sources + SOURCES * Backward::SOURCE;"
+        shifted = whole.replace(";", " - 8 / sizeof(real);")
         assert whole in part("backward")
         source.part = lambda name: part(name).replace(whole, shifted)  # type: ignore[assignment]
     for problem in asked:
