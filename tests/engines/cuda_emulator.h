@@ -1,7 +1,7 @@
 // Runs CUDA kernels on the CPU, one cluster of blocks after another: a CUDA thread is a fibre that yields where it waits.
 //
-// Between two barriers the fibres run in an order drawn from a seed, lanes apart, a block of a cluster now and then stands
-// still, and shared memory starts as NaN. An asynchronous copy makes its target NaN when it is asked for and lands when it is waited for; the lanes of a
+// Between two barriers the fibres run in an order drawn from a seed, lanes apart, now and then a warp or a block of a
+// cluster stands still, and shared memory starts as NaN. An asynchronous copy makes its target NaN when it is asked for and lands when it is waited for; the lanes of a
 // shuffle meet. So a missing barrier, a forgotten initialisation, a buffer taken too early and a write beyond the block's
 // share show up as other bits or as an error. Compiled with -ffp-contract=off every operation rounds as IEEE says, as it
 // does on the GPU with contraction off. Under -fsanitize=address,undefined every access is checked as well.
@@ -135,23 +135,29 @@ static Error together(unsigned cluster, unsigned threads, uint64_t &seed, size_t
         seed = seed * 6364136223846793005ull + 1442695040888963407ull;
         return (seed >> 33) % below;
     };
-    size_t asleep = cluster, nap = 0;  // one block of several stands still for a while, so that others run ahead of it
+    // a warp or a block stands still for a while, so that the others run ahead of it
+    size_t asleep = 0, share = 0, nap = 0;
     for (;;) {
         if (seed)
             for (size_t i = all - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
-        if (seed && cluster > 1 && nap-- == 0) asleep = draw(cluster), nap = draw(24);
+        if (seed && all > WARP && nap-- == 0) {
+            share = cluster > 1 && draw(2) ? threads : WARP;
+            asleep = draw(all / share) * share;
+            nap = draw(24);
+        }
         size_t done = 0;
         bool moved = false;
         for (size_t i : order) {
-            if (!fibres[i].done && fibres[i].place == NOWHERE && fibres[i].block != asleep) resume(fibres[i]), moved = true;
+            const bool awake = i < asleep || i >= asleep + share;
+            if (awake && !fibres[i].done && fibres[i].place == NOWHERE) resume(fibres[i]), moved = true;
             done += fibres[i].done;
         }
         if (done == all || fault) break;
         for (size_t i = 0; i < all; i += WARP) moved |= release(i, WARP, AT_WARP);
         for (size_t i = 0; i < all; i += threads) moved |= release(i, threads, AT_BLOCK);
         moved |= release(0, all, AT_CLUSTER);
-        if (!moved && asleep < cluster)
-            asleep = cluster, nap = 0;
+        if (!moved && share)
+            share = 0, nap = 1;  // the next pass is for all
         else if (!moved)
             fault = DIVERGED;  // some threads wait for others that left, or that wait elsewhere
     }
