@@ -77,8 +77,7 @@ def test_load_torch_refuses_what_does_not_fit() -> None:
         (nn.RNN(4, 5), r"weight_ih_l0 has shape \(5, 4\), expected \(5, 3\)"),
         (nn.GRU(3, 5), r"weight_ih_l0 has shape \(15, 3\), expected \(5, 3\)"),
         (nn.RNN(3, 5, 2), "the module has the weights"),
-        (nn.RNN(3, 5, bias=False), "the module has the weights"),
-        (nn.RNN(3, 5, bidirectional=True), "the module has the weights"),
+        (nn.RNN(3, 5, 2, dropout=0.5), r"the module has dropout=0\.5, and Recurrent covers dropout=0 alone"),
         (nn.RNN(3, 5, nonlinearity="relu"), "the module has nonlinearity relu, expected tanh"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -117,15 +116,17 @@ def test_bad_shapes() -> None:
     recurrent = Recurrent("lstm", 3, 5, num_layers=2, replicas=2)
     good, state = _inputs(2, 4, 6, 3), {"h": _inputs(2, 2, 4, 5), "c": _inputs(2, 2, 4, 5)}
     recurrent(good, state)
-    for inputs in (_inputs(4, 6, 3), _inputs(1, 4, 6, 3), _inputs(2, 4, 6, 2)):
-        with pytest.raises(ValueError, match=r"expected \(2, B, T, 3\)"):
+    for inputs, error in ((_inputs(4, 6, 3), ValueError), (_inputs(1, 4, 6, 3), RuntimeError)):
+        with pytest.raises(error, match=r"expected \(2, B, T, 3\)"):
             recurrent(inputs)
-    with pytest.raises(ValueError, match="no time steps"):
+    with pytest.raises(RuntimeError, match=r"expected \(2, B, T, 3\)"):
+        recurrent(_inputs(2, 4, 6, 2))
+    with pytest.raises(RuntimeError, match="no time steps"):
         recurrent(_inputs(2, 4, 0, 3))
     with pytest.raises(ValueError, match=r"the state has \['h'\], expected \['c', 'h'\]"):
         recurrent(good, {"h": state["h"]})
     for wrong in (_inputs(2, 1, 4, 5), _inputs(1, 2, 4, 5), _inputs(2, 2, 1, 5), _inputs(2, 4, 5)):
-        with pytest.raises(ValueError, match=r"the state's c has shape .*, expected \(2, 2, 4, 5\)"):
+        with pytest.raises(RuntimeError, match=r"the state's c has shape .*, expected \(2, 2, 4, 5\)"):
             recurrent(good, state | {"c": wrong})
 
 

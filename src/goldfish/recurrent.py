@@ -73,6 +73,11 @@ class Recurrent(nn.Module):
         self.cell, self.input_size, self.replicas = cell, input_size, replicas
         select.check(engine, cell)
         select.check_device(torch.device("cpu" if device is None else device))
+        for key, size in (("input_size", input_size), ("replicas", replicas)):
+            if not isinstance(size, int) or size < 1:
+                raise ConfigError(f"{key}={size}: expected int ≥ 1")
+        if dtype is not None and not dtype.is_floating_point:
+            raise ConfigError(f"dtype={dtype}: expected real floating-point numbers, such as torch.float32")
         self.engine, self.recompute = engine, recompute
         self.recorder = Recorder()
         self._pool: dict[Any, list[Tensor]] = {}
@@ -84,7 +89,7 @@ class Recurrent(nn.Module):
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(value.uniform_(-1, 1) / math.sqrt(H)))
 
     def layer_weights(self, layer: int) -> LayerWeights:
-        """The four weights of one layer, replicas stacked."""
+        """The four weights of one layer, replicas joined."""
         return LayerWeights(*(getattr(self, f"{name}_l{layer}") for name in _NAMES))
 
     def initialise(
@@ -122,13 +127,13 @@ class Recurrent(nn.Module):
             The top layer's h_t of every step, (R, B, T, H), and the final state by name, each (R, L, B, H).
 
         Raises:
-            ValueError: when the shapes do not fit, or steps cannot be held.
+            TypeError: when the inputs or the state are something else, such as a PackedSequence or a tuple.
+            ValueError: when the inputs have another dtype than the weights, or too few or too many axes, when the
+                state's names are not the cell's, or when steps cannot be held.
+            RuntimeError: when sizes do not fit, there is no time step, the state has another dtype than the weights,
+                or tensors are on different devices or not dense.
         """
-        if inputs.dim() != 4 or inputs.shape[0] != self.replicas or inputs.shape[-1] != self.input_size:
-            expected = f"({self.replicas}, B, T, {self.input_size})"
-            raise ValueError(f"inputs have shape {tuple(inputs.shape)}, expected {expected}")
-        if inputs.shape[2] == 0:
-            raise ValueError("inputs have no time steps")
+        self._check(inputs)
         weights = [self.layer_weights(layer) for layer in range(self.cell.num_layers)]
         initial = self._initial(inputs, state)
         x = inputs.transpose(1, 2)
@@ -137,7 +142,7 @@ class Recurrent(nn.Module):
         if x.shape[-1] == 1:  # a pack of one takes a product with one column through gemv, with other last bits
             x, weight_ih = nn.functional.pad(x, (0, 1)), nn.functional.pad(weights[0].weight_ih, (0, 1))
             weights[0] = weights[0]._replace(weight_ih=weight_ih)
-        engine = select.choose(self.engine, self.cell, x.device, x.dtype)
+        engine = select.choose(self.engine, self.cell, weights[0].weight_hh.device, weights[0].weight_hh.dtype)
         options = {} if self.recompute is None else {"recompute": self.recompute}
         if options and engine is not cpu:
             raise ConfigError(f"recompute={self.recompute}: only engine=cpu has it, which does not run here")
@@ -150,33 +155,59 @@ class Recurrent(nn.Module):
         if not self.cell.hold or self.cell.num_layers != 1:
             what = f"cell={self.name} says nothing of hold" if not self.cell.hold else "expected one layer"
             raise ValueError(f"steps cannot be held: {what}")
-        column = torch.zeros(len(self.cell.gates), self.cell.hidden_size, dtype=x.dtype, device=x.device)
+        column = weights.weight_ih.new_zeros(len(self.cell.gates), self.cell.hidden_size)
         for gate, value in self.cell.hold.items():
             column[self.cell.gates.index(gate)] = value
         column = column.view(1, -1, 1).expand(self.replicas, -1, 1)
         flag = hold.transpose(1, 2).unsqueeze(-1).to(x.dtype)
         return torch.cat([x, flag], dim=-1), weights._replace(weight_ih=torch.cat([weights.weight_ih, column], dim=-1))
 
+    def _check(self, inputs: Tensor) -> None:
+        """Refuse what is no tensor (R, B, T, D) with T ≥ 1."""
+        if not isinstance(inputs, Tensor) or inputs.is_nested:
+            found = "nested tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise TypeError(
+                f"the inputs are a {found}, expected a tensor (R, B, T, D); pad sequences of unequal length"
+            )
+        if inputs.dim() != 4 or inputs.shape[0] != self.replicas or inputs.shape[-1] != self.input_size:
+            kind = ValueError if inputs.dim() != 4 else RuntimeError  # as torch.nn
+            expected = f"({self.replicas}, B, T, {self.input_size})"
+            raise kind(f"inputs have shape {tuple(inputs.shape)}, expected {expected}")
+        if inputs.shape[2] == 0:
+            raise RuntimeError("inputs have no time steps")
+
     def _initial(self, inputs: Tensor, state: Mapping[str, Tensor] | None) -> list[State]:
         B, H = inputs.shape[1], self.cell.hidden_size
         if state is None:
             zeros = inputs.new_zeros(self.replicas, B, H)
             return [tuple(zeros for _ in self.cell.states) for _ in range(self.cell.num_layers)]
+        if not isinstance(state, Mapping):
+            names = ", ".join(f"'{name}': …" for name in self.cell.states)
+            kind = type(state).__name__
+            raise TypeError(f"the state is a {kind}, expected a dictionary {{{names}}} of tensors (R, L, B, H)")
         if set(state) != set(self.cell.states):
             raise ValueError(f"the state has {sorted(state)}, expected {sorted(self.cell.states)}")
         for name, value in state.items():
             if value.shape != (self.replicas, self.cell.num_layers, B, H):
                 expected = f"({self.replicas}, {self.cell.num_layers}, {B}, {H})"
-                raise ValueError(f"the state's {name} has shape {tuple(value.shape)}, expected {expected}")
+                raise RuntimeError(f"the state's {name} has shape {tuple(value.shape)}, expected {expected}")
         return [tuple(state[name][:, layer] for name in self.cell.states) for layer in range(self.cell.num_layers)]
 
-    def load_torch(self, replica: int, module: nn.RNNBase) -> None:
-        """Copy the weights of a torch.nn.RNN, LSTM or GRU (unidirectional, with biases) into one replica.
+    def load_torch(self, replica: int, module: nn.RNNBase | nn.RNNCellBase) -> None:
+        """Copy the weights of a torch.nn.RNN, LSTM or GRU, or of one of their cells, into one replica.
 
         Raises:
-            ValueError: when its weights or its nonlinearity are not those of this network.
+            ValueError: when its weights or its nonlinearity are not those of this network, or when it has an option
+                that this network lacks: no biases, both directions, projections, or dropout while it trains.
         """
+        drops = module.training and getattr(module, "num_layers", 1) > 1
+        for option, covered in (("bias", True), ("bidirectional", False), ("proj_size", 0), ("dropout", 0)):
+            found = getattr(module, option, covered)
+            if found != covered and (option != "dropout" or drops):
+                raise ValueError(f"the module has {option}={found}, and Recurrent covers {option}={covered} alone")
         own, given = dict(self.named_parameters()), module.state_dict()
+        if isinstance(module, nn.RNNCellBase):
+            given = {f"{name}_l0": value for name, value in given.items()}
         if set(own) != set(given):
             raise ValueError(f"the module has the weights {sorted(given)}, expected {sorted(own)}")
         for name, value in given.items():

@@ -204,18 +204,45 @@ def test_a_saturated_rnn_keeps_the_digits_of_its_slope() -> None:
     assert flow.log2_norm["h"][0, 0, 0].tolist() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("H", [5, 16, 17])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @each_kind
-def test_nan_and_inf_pass_through(name: str, nonlinearity: str | None) -> None:
-    recurrent = build(name, nonlinearity, 2, 5, engine="cpu")
-    inputs = torch.zeros(1, 3, 4, 2)
-    inputs[0, 1, 2, 0], inputs[0, 2, 1, 1] = torch.nan, torch.inf
-    found = step(recurrent, inputs, torch.ones(1, 3, 4, 5))
-    assert torch.isfinite(found["outputs"][0, 0]).all()
-    assert torch.isfinite(found["norm h"][0, 0, 0]).all()
-    assert found["outputs"][0, 1, 2:].isnan().all()
-    assert not torch.isfinite(found["weight_ih_l0"]).all()
-    if nonlinearity != "relu":  # NaN > 0 is false: the gradient is zero, as torch's
-        assert found["norm h"][0, 0, 1, :2].isnan().all()
+def test_infinity_and_nan_reach_what_they_reach_in_eager(
+    name: str, nonlinearity: str | None, dtype: torch.dtype, H: int
+) -> None:
+    """An infinity or a NaN in one input or one unit of a state, one to a replica: finite where eager is, and equal."""
+    torch.manual_seed(0)
+    D, T = 3, 5
+    states = ("h", "c") if name == "lstm" else ("h",)
+    odd = [(key, value) for key in ("x", *states) for value in (math.inf, -math.inf, math.nan)]
+    R = 1 + len(odd)
+    given = {"x": torch.randn(R, 2, T, D, dtype=dtype)}
+    given |= {key: torch.randn(R, 2, 2, H, dtype=dtype) for key in states}
+    for r, (key, value) in enumerate(odd, start=1):
+        given[key][r, 1, 1, 0] = value
+    cotangent = torch.randn(R, 2, T, H, dtype=dtype)
+    weights = build(name, nonlinearity, D, H, num_layers=2, replicas=R, dtype=dtype).state_dict()
+    results = []
+    for engine in ("eager", "cpu"):
+        recurrent = build(name, nonlinearity, D, H, num_layers=2, replicas=R, engine=engine, dtype=dtype)
+        recurrent.load_state_dict(weights)
+        leaves = {key: value.clone().requires_grad_() for key, value in given.items()}
+        outputs, final = recurrent(leaves["x"], {key: leaves[key] for key in states})
+        torch.autograd.backward(outputs, cotangent)
+        leaves |= dict(recurrent.named_parameters())
+        results.append({"outputs": outputs.detach(), **{k: v.detach() for k, v in final.items()}})
+        results.append({key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None})
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    for expected, found in zip(results[:2], results[2:], strict=True):
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            assert torch.equal(value[0].isfinite(), torch.ones_like(value[0], dtype=torch.bool)), key
+            finite = value.isfinite()
+            # σ(-∞) is e^-87 here: a GRU's reset gate, shut by an infinite state, then gives no NaN
+            same = [r for r in range(R) if name != "gru" or r == 0 or odd[r - 1][0] == "x" or math.isnan(odd[r - 1][1])]
+            assert torch.equal(found[key][same].isfinite(), finite[same]), key
+            both = [torch.where(finite, other, 0) for other in (found[key], value)]
+            torch.testing.assert_close(*both, rtol=tolerance, atol=tolerance, msg=key)
 
 
 def _compute(function: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,15 +275,28 @@ def test_functions(dtype: type, reach: float) -> None:
     ):
         spacing = np.spacing(np.abs(expected).astype(dtype)).astype(np.longdouble)
         assert float((np.abs(found.astype(np.longdouble) - expected) / spacing).max()) <= units
-    ends: np.ndarray = np.array([np.inf, -np.inf, np.nan, -0.0] * 4, dtype=dtype)
-    tanh, _ = _compute("tanh", ends)
-    assert tanh[:2].tolist() == [1, -1]
-    assert np.isnan(tanh[2])
-    assert np.signbit(tanh[3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_functions_at_the_ends(dtype: type) -> None:
+    """At ±∞, at the largest numbers, at NaN, at zero, at the smallest subnormal numbers."""
+    largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    ends: np.ndarray = np.array(
+        [np.inf, -np.inf, largest, -largest, np.nan, -0.0, smallest, -smallest] * 2, dtype=dtype
+    )
+    tanh, slope = _compute("tanh", ends)
     sigmoid, _ = _compute("sigmoid", ends)
-    assert sigmoid[0] == 1
-    assert 0 <= sigmoid[1] < 1e-37
-    assert np.isnan(sigmoid[2])
+    assert tanh[:4].tolist() == [1, -1, 1, -1]
+    assert (slope[:4] >= 0).all()
+    assert (slope[:4] < 1e-37).all()
+    assert sigmoid[:4:2].tolist() == [1, 1]
+    assert (sigmoid[1:4:2] >= 0).all()
+    assert (sigmoid[1:4:2] < 1e-37).all()
+    assert np.isnan([tanh[4], slope[4], sigmoid[4]]).all()
+    assert np.signbit(tanh[5])
+    assert tanh[5:8].tolist() == ends[5:8].tolist()
+    assert slope[5:8].tolist() == [1, 1, 1]
+    assert sigmoid[5:8].tolist() == [0.5, 0.5, 0.5]
 
 
 @njit

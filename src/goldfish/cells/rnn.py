@@ -70,7 +70,7 @@ class RNN(HandDerivedCell):
         elif self.nonlinearity == "sigmoid":
             torch.ops.aten.sigmoid_backward.grad_input(dh, gates, grad_input=dgates)
         elif self.nonlinearity == "relu":
-            torch.mul(dh, gates > 0, out=dgates)
+            torch.ops.aten.threshold_backward.grad_input(dh, gates, 0, grad_input=dgates)
         else:
             dgates.copy_(dh)
         return (None,), {}

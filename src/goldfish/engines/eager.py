@@ -24,7 +24,7 @@ class LayerWeights(NamedTuple):
 def project(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """W x_t + b of every step as one product: (R, T, B, D) → (R, T, B, G·H)."""
     R, T, B, D = inputs.shape
-    return torch.baddbmm(bias.unsqueeze(1), inputs.reshape(R, T * B, D), weight.mT).view(R, T, B, -1)
+    return torch.baddbmm(bias.unsqueeze(1), inputs.reshape(R, T * B, D), weight.mT).view(R, T, B, weight.shape[1])
 
 
 def run(

@@ -35,14 +35,18 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     """The module whose `run` runs a cell on a device.
 
     `auto` takes `cpu` or `cuda`, by the device, where that engine can run the cell here, otherwise `stepwise`, saying
-    once why, and `eager` for a cell that has no hand-derived adjoint. `cuda` does so, too, where a cell is too large
-    for it in float64 only.
+    once why, and `eager` for a cell that has no hand-derived adjoint, or where torch.jit traces operations. `cuda`
+    does so, too, where a cell is too large for it in float64 only.
 
     Raises:
         ConfigError: when the engine that was asked for cannot run the cell here, or the device is not supported.
     """
     check_device(device)
     if engine == "eager" or not isinstance(cell, HandDerivedCell):
+        return eager
+    if torch.jit.is_tracing():  # a kernel takes numbers, and a trace has none
+        if engine != "auto":
+            raise ConfigError(f"engine={engine}: torch.jit cannot trace it; use engine=eager")
         return eager
     if engine == "stepwise":
         return stepwise
@@ -83,6 +87,7 @@ def _reason(module: ModuleType, cell: Cell, dtype: torch.dtype) -> str:
     return found
 
 
+@cache
 def _compiled(kind: str) -> ModuleType:
     if kind == "cpu":
         from goldfish.engines import cpu

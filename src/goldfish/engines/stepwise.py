@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import Carry, HandDerivedCell, State
+from goldfish.engines import operands
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Back, Recorder, stack_chain
 
@@ -53,8 +54,7 @@ class _Layer:
         self.inputs = inputs
         bias = bias_ih + bias_hh if cell.folds_bias else bias_ih
         gates = self.workspace.empty((R, T, B, weight_hh.shape[1]), inputs)
-        flat = gates.view(R, T * B, -1)
-        torch.baddbmm(bias.unsqueeze(1), inputs.reshape(R, T * B, -1), weight_ih.mT, out=flat)
+        torch.baddbmm(bias.unsqueeze(1), inputs.flatten(1, 2), weight_ih.mT, out=gates.flatten(1, 2))
         outputs = inputs.new_empty(R, T, B, H) if "h" in cell.saved else gates
         steps = T if keep else 1
         saved = {
@@ -88,7 +88,7 @@ class _Layer:
             needs_input: whether dL/dx is asked for.
         """
         cell, (weight_ih, weight_hh, _, _) = self.cell, self.weight
-        R, T, B, _ = direct.shape
+        _, T, B, _ = direct.shape
         adjoint = self.workspace.empty(direct.shape, direct).copy_(direct)
         adjoint[:, T - 1] += final[0]
         dgates = self.workspace.empty(self.gates.shape, direct)
@@ -104,11 +104,11 @@ class _Layer:
             into = (dgates[:, t], dinputs[:, t])
             carry, _ = cell.adjoint_step(self.gates[:, t], self.previous(t), saved, (dh, carry), *into)
         initial_h = torch.bmm(dgates[:, 0], weight_hh)
-        flat_inputs = dinputs.view(R, T * B, -1)
+        flat_inputs = dinputs.flatten(1, 2)
         return _Gradients(
-            inputs=torch.bmm(flat_inputs, weight_ih).view(R, T, B, -1) if needs_input else None,
+            inputs=torch.bmm(flat_inputs, weight_ih).unflatten(1, (T, B)) if needs_input else None,
             initial=(initial_h if carry[0] is None else initial_h + carry[0], *carry[1:]),
-            weights=self._weight_gradients(flat_inputs, dgates.view(R, T * B, -1)),
+            weights=self._weight_gradients(flat_inputs, dgates.flatten(1, 2)),
         )
 
     def _weight_gradients(self, dinputs: Tensor, dgates: Tensor) -> LayerWeights:
@@ -121,7 +121,7 @@ class _Layer:
         sources[:, 0, :, D + 1 : D + 1 + H] = self.initial[0]
         sources[:, 1:, :, D + 1 : D + 1 + H] = self.outputs[:, :-1]
         sources[..., D + 1 + H] = 1
-        flat = sources.view(R, T * B, -1).mT
+        flat = sources.flatten(1, 2).mT
         if self.cell.folds_bias:
             found = torch.bmm(flat, dgates)
             by_inputs, by_hidden = found[:, : D + 1], found[:, D + 1 :]
@@ -227,6 +227,7 @@ def run(
     pool: dict[Any, list[Tensor]],
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps; arguments and results as `eager.run`, and the pool that lends the buffers."""
+    operands.check(cell, inputs, weights, initial)
     flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
     # only training repeats its shapes: what an evaluation borrows is not kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.engines import operands
 
 if TYPE_CHECKING:
     from goldfish.engines.eager import LayerWeights
@@ -43,12 +45,13 @@ def _missing() -> str:
 
 
 @cache
-def load(cell: str, dtype: str) -> None:
+def load(cell: str, dtype: str) -> ModuleType:
     """Have the kernels of a cell ("lstm", "float64") ready: loaded where they are kept, else compiled and kept.
 
-    Where several processes need them at once, one compiles and the others wait for it.
+    Where several processes need them at once, one compiles and the others wait for it. Returns goldfish.engines.cpu's
+    `function`, which runs them.
     """
-    from goldfish.engines.cpu import kernel_cache
+    from goldfish.engines.cpu import function, kernel_cache
 
     with kernel_cache.alone(f"{cell}-{dtype}"):
         try:
@@ -57,6 +60,7 @@ def load(cell: str, dtype: str) -> None:
             if not kernel_cache.forget():
                 raise
             _load(cell, dtype)
+    return function
 
 
 def _load(cell: str, dtype: str) -> None:
@@ -86,7 +90,6 @@ def run(
     recompute: bool | None = None,
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps: see goldfish.engines.cpu.function.run."""
-    from goldfish.engines.cpu import function
-
-    load(type(cell).__name__.lower(), str(inputs.dtype).removeprefix("torch."))
+    operands.check(cell, inputs, weights, initial)
+    function = load(type(cell).__name__.lower(), str(inputs.dtype).removeprefix("torch."))
     return function.run(cell, inputs, weights, initial, recorder, pool, recompute)

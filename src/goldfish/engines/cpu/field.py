@@ -13,6 +13,7 @@ from __future__ import annotations
     T,
     B,
     H,
+    HIDDEN,  # units that are no padding
     D,
     DX,  # D padded to whole vectors
     ROWS,  # of a tile
@@ -52,5 +53,5 @@ from __future__ import annotations
     INITIAL_C,
     SCRATCH,  # one stretch for each thread
     SCRATCH_SIZE,
-) = range(45)
-COUNT = 45
+) = range(46)
+COUNT = 46

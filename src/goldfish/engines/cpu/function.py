@@ -7,16 +7,17 @@ stay zero.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
+from goldfish.engines import operands
 from goldfish.engines.cpu import field, passes, threads
 from goldfish.engines.cpu.vector import BYTES
 from goldfish.engines.eager import LayerWeights
@@ -26,6 +27,7 @@ from goldfish.engines.stepwise import Workspace, unpack
 RECOMPUTE_FROM = 10_000  # steps from which on the backward pass computes what it needs again, chunk by chunk
 RING = 2**17  # bytes of adjoints that are gathered before they enter the weights' gradients: they stay in cache
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_NOTHING = bytes(8 * field.COUNT)
 _NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 
 
@@ -34,37 +36,36 @@ def tile_rows(B: int) -> int:
     return 8 if B > 8 else max(1, math.ceil(B / 2))
 
 
-class _Description:
-    """The numbers that a pass reads, and the tensors that must live until it is done."""
+_Description = dict[int, Tensor | int | None]  # what a pass reads, by its place in `field`; None for nothing
 
-    def __init__(self, other: _Description | None = None) -> None:
-        self._numbers: list[int] = [0] * field.COUNT if other is None else list(other._numbers)
-        self._held: list[Tensor] = [] if other is None else list(other._held)
 
-    def __setitem__(self, which: int, value: Tensor | int | None) -> None:
-        if value is not None and not isinstance(value, int):
-            self._held.append(value)
-            value = value.data_ptr()
-        self._numbers[which] = value or 0
-
-    def run(self, function: Any, thread_count: int) -> None:
-        """Run a pass on so many threads."""
-        threads.run(function.address, np.array(self._numbers, np.int64), thread_count)
+def _start(function: Any, given: _Description, thread_count: int) -> None:
+    """Run a pass on so many threads; addresses are taken now, for memory may have moved since the forward pass."""
+    numbers = array("q", _NOTHING)
+    for which, value in given.items():
+        if isinstance(value, int):
+            numbers[which] = value
+        elif value is not None:
+            numbers[which] = value.data_ptr() or operands.address(value)
+    threads.run(function.address, numbers, thread_count)
 
 
 class _Layer:
     """One layer's two passes over time."""
 
     def __init__(self, cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor) -> None:
-        self.cell, self.weight, self.initial = cell, weight, initial
+        # what the backward pass reads, as tensors of its own: the caller's may be given other data in the meantime
+        self.cell, self.initial = cell, tuple(tensor.detach() for tensor in initial)
         self.name = type(cell).__name__.lower()
         self.module = passes.CELLS[self.name]
         self.dtype = _DTYPES[inputs.dtype]
+        inputs = inputs.detach()
         self.inputs = inputs if inputs.stride(-1) == 1 else inputs.contiguous()
         self.lanes = BYTES // inputs.element_size()
         self.hidden = self._whole(cell.hidden_size)
+        self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh = self._gates_padded(weight)
         self.rows = tile_rows(inputs.shape[2])
-        self.tiles = -(-inputs.shape[2] // self.rows)
+        self.tiles = max(1, -(-inputs.shape[2] // self.rows))  # without sequences, one of no rows
 
     def forward(self, workspace: Workspace, keep: bool, recompute: bool) -> tuple[Tensor, State]:
         """Run all steps, keeping what the backward pass needs: outputs (R, T, B, H) and the final state."""
@@ -74,27 +75,24 @@ class _Layer:
         outputs = inputs.new_empty(R, T, B, H)
         self.outputs = outputs.detach()  # not the tensor that owns the graph
         finals = [self.outputs[:, -1]]
-        given = _Description()
-        for which, number in (
-            (field.R, R), (field.T, T), (field.B, B), (field.H, H), (field.D, D), (field.ROWS, self.rows),
-            (field.TILES, self.tiles), (field.CHUNK, chunk), (field.X, inputs), (field.X_R, inputs.stride(0)),
-            (field.X_T, inputs.stride(1)), (field.X_B, inputs.stride(2)), (field.OUTPUTS, self.outputs),
-            (field.SAVED, saved), (field.H0, self._padded(self.initial[0]).contiguous()),
-            (field.NONLINEARITY, _NONLINEARITIES.index(self.cell.nonlinearity)),
-        ):  # fmt: skip
-            given[which] = number
+        given: _Description = {
+            field.R: R, field.T: T, field.B: B, field.H: H, field.HIDDEN: self.cell.hidden_size, field.D: D,
+            field.ROWS: self.rows, field.TILES: self.tiles, field.CHUNK: chunk, field.X: inputs,
+            field.X_R: inputs.stride(0), field.X_T: inputs.stride(1), field.X_B: inputs.stride(2),
+            field.OUTPUTS: self.outputs, field.SAVED: saved, field.H0: self._padded(self.initial[0]).contiguous(),
+            field.NONLINEARITY: _NONLINEARITIES.index(self.cell.nonlinearity),
+        }  # fmt: skip
         if module.STATES > 1:
             finals.append(inputs.new_empty(R, B, H))
             given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]).contiguous(), finals[1]
             if recompute:
                 given[field.CELL] = inputs.new_empty(R, -(-T // chunk), B, H)
-        weight_ih, weight_hh, bias_ih, bias_hh = self._gates_padded()
-        given[field.WEIGHT_IH] = weight_ih.mT.contiguous()
-        given[field.WEIGHT_HH] = self._padded(weight_hh).mT.contiguous()
-        bias = bias_ih + bias_hh
+        given[field.WEIGHT_IH] = self.weight_ih.mT.contiguous()
+        given[field.WEIGHT_HH] = self.weight_hh.mT.contiguous()
+        bias = self.bias_ih + self.bias_hh
         if not self.cell.folds_bias:  # r and z have one bias each, n two
-            bias = torch.cat([bias[:, :-H], bias_ih[:, -H:], bias_hh[:, -H:]], dim=1)
-        given[field.BIAS] = bias
+            bias = torch.cat([bias[:, :-H], self.bias_ih[:, -H:], self.bias_hh[:, -H:]], dim=1)
+        given[field.BIAS] = bias.contiguous()  # a sum of transposed tensors is transposed
         self.given, self.chunk, self.recompute = given, chunk, recompute
         self._run(passes.forward, given, 0 if saved is not None else self.rows * module.SAVED * H)
         return self._cut(outputs), tuple(self._cut(s).clone() for s in finals)
@@ -111,7 +109,7 @@ class _Layer:
             to_inputs: whether dL/dx is asked for.
         """
         (R, T, B, D), H, module, inputs = self.inputs.shape, self.hidden, self.module, self.inputs
-        given, ring = _Description(self.given), self._ring(T)
+        ring = self._ring(T)
         states = range(module.STATES)
         names = ("h", "c", "state")[: 2 * module.STATES - 1]
         norms = {name: inputs.new_empty(R, T, B, dtype=torch.float64) for name in names}
@@ -119,24 +117,22 @@ class _Layer:
         width = (D + 4) // 4 * 4 + H + 4
         gradient = inputs.new_empty(R, self.tiles, width, module.GATES * H)
         initial = [inputs.new_empty(R, B, H) for _ in states]
-        weight_ih, weight_hh, _, _ = self._gates_padded()
-        given[field.WEIGHT_HH_ROWS] = self._padded(weight_hh).contiguous()
-        dx, DX = None, self._whole(D)
+        DX = self._whole(D)
+        dx = inputs.new_empty(R, T, B, DX) if to_inputs else None
+        given: _Description = {
+            **self.given, field.RING: ring, field.DX: DX, field.DIRECT_EXPONENT: exponent, field.INPUT_GRADIENT: dx,
+            field.EXPONENT: exponents, field.WEIGHT_GRADIENT: gradient,
+            field.WEIGHT_HH_ROWS: self.weight_hh.contiguous(),
+            **dict(zip((field.LOG2_NORM_H, field.LOG2_NORM_C, field.LOG2_NORM_STATE), norms.values(), strict=False)),
+            **dict(zip((field.INITIAL_H, field.INITIAL_C), initial, strict=False)),
+        }  # fmt: skip
         if to_inputs:
-            dx = inputs.new_empty(R, T, B, DX)
-            given[field.WEIGHT_IH_ROWS] = torch.nn.functional.pad(weight_ih, (0, DX - D)).contiguous()
+            given[field.WEIGHT_IH_ROWS] = torch.nn.functional.pad(self.weight_ih, (0, DX - D)).contiguous()
         if direct is not None:
             direct = self._padded(direct)
             direct = direct if direct.stride(-1) == 1 else direct.contiguous()
-            for which, stride in zip((field.DIRECT_R, field.DIRECT_T, field.DIRECT_B), direct.stride(), strict=False):
-                given[which] = stride
-        for which, value in (
-            (field.RING, ring), (field.DX, DX), (field.DIRECT, direct), (field.DIRECT_EXPONENT, exponent),
-            (field.INPUT_GRADIENT, dx), (field.EXPONENT, exponents), (field.WEIGHT_GRADIENT, gradient),
-            *zip((field.LOG2_NORM_H, field.LOG2_NORM_C, field.LOG2_NORM_STATE), norms.values(), strict=False),
-            *zip((field.INITIAL_H, field.INITIAL_C), initial, strict=False),
-        ):  # fmt: skip
-            given[which] = value
+            given[field.DIRECT] = direct
+            given[field.DIRECT_R], given[field.DIRECT_T], given[field.DIRECT_B], _ = direct.stride()
         for which, final in zip((field.FINAL_H, field.FINAL_C), finals, strict=False):
             given[which] = inputs.new_zeros(R, B, H) if final is None else self._padded(final).contiguous()
         again = self.chunk * self.rows * module.SAVED * H if self.recompute else 0
@@ -156,7 +152,7 @@ class _Layer:
         size = self._whole(scratch) + self.lanes
         given[field.SCRATCH] = torch.empty(count * size, dtype=self.inputs.dtype)
         given[field.SCRATCH_SIZE] = size
-        given.run(compiled(self.name, self.dtype), count)
+        _start(compiled(self.name, self.dtype), given, count)
 
     def _ring(self, T: int) -> int:
         step = self.rows * self.module.ADJOINTS * self.hidden * self.inputs.element_size()
@@ -175,20 +171,22 @@ class _Layer:
         """(…, H) without the padding."""
         return value if value.shape[-1] == self.cell.hidden_size else value[..., : self.cell.hidden_size]
 
-    def _gates_padded(self) -> Sequence[Tensor]:
-        """The weights, each gate's rows padded: (R, G·H, …)."""
+    def _gates_padded(self, weight: LayerWeights) -> Sequence[Tensor]:
+        """The weights, each gate's rows padded, and the columns of W_hh: (R, G·H, …)."""
         missing = self.hidden - self.cell.hidden_size
         if not missing:
-            return self.weight
-        by_gate = [weight.unflatten(1, (self.module.GATES, -1)) for weight in self.weight]
-        return [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)).flatten(1, 2) for w in by_gate]
+            return weight.weight_ih.detach(), weight.weight_hh.detach(), weight.bias_ih, weight.bias_hh
+        by_gate = [tensor.unflatten(1, (self.module.GATES, -1)) for tensor in weight]
+        padded = [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)).flatten(1, 2) for w in by_gate]
+        padded[1] = self._padded(padded[1])
+        return padded
 
     def _weight_gradients(self, gradient: Tensor) -> LayerWeights:
         """Sum over tiles, one after the other, and cut: (R, tiles, width, G·H) → the gradients of the four weights."""
         D, H = self.inputs.shape[-1], self.cell.hidden_size
-        summed = gradient[:, 0]
-        for tile in range(1, self.tiles):
-            summed = summed + gradient[:, tile]
+        summed, *others = gradient.unbind(1)
+        for other in others:
+            summed += other
         if self.hidden != H:
             summed = self._cut(summed.unflatten(2, (self.module.GATES, -1))).flatten(2)
         hidden = summed[:, (D + 4) // 4 * 4 :]
@@ -245,9 +243,10 @@ class _Compiled(torch.autograd.Function):
         initial: list[Tensor] = []
         weights: list[Tensor] = []
         norms: list[dict[str, Tensor]] = []
+        direct, *reached = operands.resolved((direct, *finals))
         exponent = None
         for index in reversed(range(len(layers))):
-            own = finals[index * width : (index + 1) * width]
+            own = reached[index * width : (index + 1) * width]
             found = layers[index].backward(direct, exponent, own, index > 0 or ctx.needs_input_grad[5])
             direct, exponent = found.inputs, found.exponent
             initial[:0] = found.initial
@@ -270,7 +269,7 @@ def run(
     pool: dict[Any, list[Tensor]],
     recompute: bool | None = None,
 ) -> tuple[Tensor, list[State]]:
-    """Run every layer over all steps; arguments and results as `stepwise.run`.
+    """Run every layer over all steps; arguments, which were checked, and results as `stepwise.run`.
 
     Args:
         cell: an RNN, LSTM or GRU.
@@ -283,7 +282,9 @@ def run(
             same bits, a third more work, memory for T·B·H numbers instead of six times as many. By default from
             10,000 steps on.
     """
-    flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    flat = operands.resolved(
+        [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    )
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
     again = inputs.shape[1] >= RECOMPUTE_FROM if recompute is None else recompute
     # only training repeats its shapes: what an evaluation borrows is not kept

@@ -63,6 +63,7 @@ rounder = _per_type(1.5 * 2**23, 1.5 * 2**52)
 minus_ln2_high = _per_type(-_LN2[32][0], -_LN2[64][0])
 minus_ln2_low = _per_type(-_LN2[32][1], -_LN2[64][1])
 log2_e = _per_type(1 / math.log(2), 1 / math.log(2))
+ones = _per_type(1.0, 1.0)
 
 
 @intrinsic
@@ -128,10 +129,10 @@ def tanh(x: Any) -> Any:
 
 @intrinsic
 def positive(typing: Any, x: Any) -> Any:
-    """1 where x > 0, else 0."""
+    """1 where x > 0, else 0; 1 at NaN, whose gradient passes as torch's does."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        is_positive = builder.fcmp_ordered(">", arguments[0], constant(x, 0.0))
+        is_positive = builder.fcmp_unordered(">", arguments[0], constant(x, 0.0))
         return builder.select(is_positive, constant(x, 1.0), constant(x, 0.0))
 
     return x(x), emit

@@ -10,8 +10,8 @@ from typing import Any
 from numba import njit
 
 from goldfish.engines.cpu import field
-from goldfish.engines.cpu.functions import OPTIONS, sigmoid, tanh
-from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
+from goldfish.engines.cpu.functions import OPTIONS, ones, sigmoid, tanh
+from goldfish.engines.cpu.product import AHEAD, ask, clear_padding, lanes, product
 from goldfish.engines.cpu.vector import at, fma, load, pointer, read, store
 
 GATES, SAVED, STATES, ADJOINTS = 3, 4, 1, 4  # widths in units of H
@@ -24,6 +24,7 @@ def forward(
 ) -> None:  # fmt: skip
     """r, z = σ(…), n = tanh(… + r (W_hn h + b_hn)), h_t = (1 - z) n + z h_{t-1} of M rows, over steps from `first`."""
     H, D, X_T, X_B = read(f, field.H), read(f, field.D), read(f, field.X_T), read(f, field.X_B)
+    hidden = read(f, field.HIDDEN)
     G, S = GATES * H, SAVED * H
     x = at(pointer(read(f, field.X), real), r * read(f, field.X_R) + b * X_B + first * X_T)
     weight_ih = at(pointer(read(f, field.WEIGHT_IH), real), r * D * G)
@@ -35,6 +36,8 @@ def forward(
         product(M, 2 * H, a, S, bias, 0, D, x_t, X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, G)
         product(M, H, n_x, S, at(bias, 2 * H), 0, D, x_t, X_B, 1, at(weight_ih, 2 * H), 0, x_t, 0, 1, weight_hh, G)
         product(M, H, n_h, S, at(bias, 3 * H), 0, H, h_before, H, 1, at(weight_hh, 2 * H), 0, x_t, 0, 1, weight_hh, G)
+        if hidden < H:
+            clear_padding(a, M, S, 4, H, hidden)
         for m in range(M):
             gates, h_m, before = at(a, m * S), at(now, m * H), at(h_before, m * H)
             ask(at(gates, AHEAD * saved_t), S)
@@ -52,7 +55,7 @@ def forward(
 @njit(**OPTIONS)
 def adjoint(H: int, row: Any, saved: Any, h_before: Any, c_before: Any, d: Any) -> float:
     """dr, dz, dn and r dn of one row into `d`; z dL/dh_t, what passes by W_hh, stays in `row`."""
-    one = 1.0 + 0.0 * load(row, 0)
+    one = ones(load(row, 0))
     for j in range(0, H, lanes(row)):
         reset, z, n = load(saved, j), load(saved, H + j), load(saved, 2 * H + j)
         dh = load(row, j)

@@ -10,8 +10,8 @@ from typing import Any
 from numba import njit
 
 from goldfish.engines.cpu import field
-from goldfish.engines.cpu.functions import OPTIONS, sigmoid, tanh
-from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
+from goldfish.engines.cpu.functions import OPTIONS, ones, sigmoid, tanh
+from goldfish.engines.cpu.product import AHEAD, ask, clear_padding, lanes, product
 from goldfish.engines.cpu.vector import at, fma, load, pointer, read, store, total
 
 GATES, SAVED, STATES, ADJOINTS = 4, 5, 2, 4  # widths in units of H
@@ -24,6 +24,7 @@ def forward(
 ) -> None:  # fmt: skip
     """i, f, o = σ(…), g = tanh(…), c_t = f c_{t-1} + i g, h_t = o tanh c_t of M rows, over steps from `first`."""
     H, D, X_T, X_B = read(f, field.H), read(f, field.D), read(f, field.X_T), read(f, field.X_B)
+    hidden = read(f, field.HIDDEN)
     G, S = GATES * H, SAVED * H
     x = at(pointer(read(f, field.X), real), r * read(f, field.X_R) + b * X_B + first * X_T)
     weight_ih = at(pointer(read(f, field.WEIGHT_IH), real), r * D * G)
@@ -33,6 +34,8 @@ def forward(
     for t in range(steps):
         a, now = at(saved, t * saved_t), at(h, t * h_t)
         product(M, G, a, S, bias, 0, D, at(x, t * X_T), X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, G)
+        if hidden < H:
+            clear_padding(a, M, S, 4, H, hidden)
         for m in range(M):
             gates, c, h_m, before = at(a, m * S), at(a, m * S + 4 * H), at(now, m * H), at(c_before, m * c_row)
             ask(at(gates, AHEAD * saved_t), S)
@@ -53,7 +56,7 @@ def forward(
 @njit(**OPTIONS)
 def adjoint(H: int, row: Any, saved: Any, h_before: Any, c_before: Any, d: Any) -> float:
     """dL/d(gates)_t of one row into `d`; e_t becomes e_{t-1} in `row`. Returns ‖dL/dc_t‖² of the total dL/dc_t."""
-    one = 1.0 + 0.0 * load(row, 0)
+    one = ones(load(row, 0))
     found = 0.0 * one
     for j in range(0, H, lanes(row)):
         i, forget, g, o = load(saved, j), load(saved, H + j), load(saved, 2 * H + j), load(saved, 3 * H + j)

@@ -14,7 +14,19 @@ from numba import config, njit, types
 from numba.extending import intrinsic
 
 from goldfish.engines.cpu.functions import OPTIONS
-from goldfish.engines.cpu.vector import at, call_llvm, constant, load_vector, prefetch, splat, store_vector, vector_of
+from goldfish.engines.cpu.vector import (
+    at,
+    call_llvm,
+    constant,
+    first_lanes,
+    load,
+    load_vector,
+    prefetch,
+    splat,
+    store,
+    store_vector,
+    vector_of,
+)
 
 I64 = ir.IntType(64)
 AHEAD = 2  # steps between asking for a row and using it
@@ -149,3 +161,13 @@ def product(M, N, out, ldo, start, lds, K, a, a_row, a_step, v, L, b, b_row, b_s
                     _single_narrow(C, ldo, S, lds, A, a_row, a_step, V, K, B, b_row, b_step, W, L, ldw)
                 m += 1
         n += VECTORS * lanes(out) if wide else lanes(out)
+
+
+@njit(**OPTIONS)
+def clear_padding(rows: Any, M: int, width: int, gates: int, H: int, hidden: int) -> None:
+    """Zero in the units from `hidden` on, of so many gates of H units, in M rows: their zero weights make NaN of ±∞."""
+    last = H - lanes(rows)
+    for m in range(M):
+        for gate in range(gates):
+            at_last = m * width + gate * H + last
+            store(rows, at_last, first_lanes(load(rows, at_last), hidden - last))

@@ -10,8 +10,8 @@ from typing import Any
 from numba import njit
 
 from goldfish.engines.cpu import field
-from goldfish.engines.cpu.functions import OPTIONS, positive, sigmoid, tanh
-from goldfish.engines.cpu.product import AHEAD, ask, lanes, product
+from goldfish.engines.cpu.functions import OPTIONS, ones, positive, sigmoid, tanh
+from goldfish.engines.cpu.product import AHEAD, ask, clear_padding, lanes, product
 from goldfish.engines.cpu.vector import at, at_least, load, pointer, read, store
 
 GATES, SAVED, STATES, ADJOINTS = 1, 1, 1, 1  # widths in units of H
@@ -24,6 +24,7 @@ def forward(
 ) -> None:  # fmt: skip
     """h_t = φ(W_ih x_t + W_hh h_{t-1} + b) of M rows, over `steps` steps from `first`."""
     H, D, X_T, X_B = read(f, field.H), read(f, field.D), read(f, field.X_T), read(f, field.X_B)
+    hidden = read(f, field.HIDDEN)
     nonlinearity = read(f, field.NONLINEARITY)
     x = at(pointer(read(f, field.X), real), r * read(f, field.X_R) + b * X_B + first * X_T)
     weight_ih = at(pointer(read(f, field.WEIGHT_IH), real), r * D * H)
@@ -32,6 +33,8 @@ def forward(
     for t in range(steps):
         a, now = at(saved, t * saved_t), at(h, t * h_t)
         product(M, H, a, H, bias, 0, D, at(x, t * X_T), X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, H)
+        if hidden < H:
+            clear_padding(a, M, H, 1, H, hidden)
         ask(at(a, AHEAD * saved_t), M * H)
         ask(at(now, AHEAD * h_t), M * H)
         for j in range(0, M * H, lanes(a)):
@@ -44,7 +47,7 @@ def forward(
                 after = sigmoid(before)
                 slope = after * sigmoid(0.0 - before)
             else:
-                after, slope = before, before * 0.0 + 1.0
+                after, slope = before, ones(before)
             store(now, j, after)
             store(a, j, slope)
         h_before = now

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 
 _forked = False
@@ -33,9 +33,9 @@ def count(jobs: int) -> int:
     return 1 if _forked else min(torch.get_num_threads(), jobs)
 
 
-def run(address: int, description: np.ndarray, threads: int) -> None:
+def run(address: int, description: array[int], threads: int) -> None:
     """Call the C function at an address with that of its description, once on each of so many threads."""
-    call, given = _callable(address), description.ctypes.data
+    call, (given, _) = _callable(address), description.buffer_info()
     if threads == 1:
         call(given)
         return

@@ -320,6 +320,23 @@ def choose(typing: Any, a: Any, limit: Any, above: Any, otherwise: Any) -> Any:
     return a(a, types.float64, a, a), emit
 
 
+@intrinsic
+def first_lanes(typing: Any, a: Any, count: Any) -> Any:
+    """The first so many lanes of `a`, and zeros in place of the others."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, count = arguments
+        lane = ir.Constant(
+            ir.VectorType(ir.IntType(64), a.lanes), [ir.Constant(ir.IntType(64), k) for k in range(a.lanes)]
+        )
+        single = builder.insert_element(ir.Constant(lane.type, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+        every = ir.Constant(ir.VectorType(ir.IntType(32), a.lanes), None)
+        counts = builder.shuffle_vector(single, ir.Constant(lane.type, ir.Undefined), every)
+        return builder.select(builder.icmp_signed("<", lane, counts), value, constant(a, 0.0))
+
+    return a(a, types.int64), emit
+
+
 def _bits(kind: Vector, value: int) -> Any:
     """LLVM: an integer in every lane."""
     return ir.Constant(kind.bits, [ir.Constant(kind.integer, value)] * kind.lanes)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
+from goldfish.engines import operands, stepwise
 from goldfish.engines.cuda import gemm, launch, plan, tiles
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
@@ -207,6 +208,7 @@ class _Cuda(torch.autograd.Function):
     def backward(ctx: Any, direct: Tensor, *finals: Tensor) -> Any:
         """Every layer backwards; the norms come with it."""
         layers, cell, _ = ctx.layers, ctx.cell, ctx.saved_tensors
+        direct, *reached = operands.resolved((direct, *finals))
         width = len(cell.states)
         initial: list[Tensor] = []
         weights: list[Tensor] = []
@@ -215,7 +217,7 @@ class _Cuda(torch.autograd.Function):
         exponent = None
         for index in reversed(range(len(layers))):
             assert arriving is not None
-            own = finals[index * width : (index + 1) * width]
+            own = reached[index * width : (index + 1) * width]
             asked = index > 0 or ctx.needs_input_grad[5]
             found = layers[index].backward(arriving, exponent, own, ctx.workspace, asked, below=index > 0)
             arriving, exponent = found.inputs, found.exponent
@@ -246,7 +248,12 @@ def run(
     rows: int | None = None,
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps; arguments and results as `stepwise.run`. `rows` asks for tiles of a size."""
-    flat = [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    operands.check(cell, inputs, weights, initial)
+    if inputs.shape[2] == 0:  # no kernel starts without a block
+        return stepwise.run(cell, inputs, weights, initial, recorder, pool)
+    flat = operands.resolved(
+        [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
+    )
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
     # only training repeats its shapes: what an evaluation borrows is not kept
     outputs, *finals = _Cuda.apply(recorder, Workspace(pool if keep else {}), cell, keep, rows, *flat)

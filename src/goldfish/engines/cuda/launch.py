@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from goldfish.engines import operands
 from goldfish.engines.cuda import store
 from goldfish.engines.cuda.plan import CLUSTERS, Multiprocessor
 from goldfish.engines.cuda.source import text
@@ -106,7 +107,7 @@ def _config(grid: tuple[int, int, int], threads: int, shared_memory: int) -> Any
 def _value(argument: Argument) -> Any:
     if argument is None:
         return np.int64(0)
-    return argument.data_ptr() if isinstance(argument, Tensor) else argument
+    return operands.address(argument) if isinstance(argument, Tensor) else argument
 
 
 @cache
