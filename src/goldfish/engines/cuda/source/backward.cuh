@@ -120,6 +120,7 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(BACKWARD_THREADS, BACKW
         coming[n] = read(n, T - 1);
         local[n].prepare(coming[n].gates, coming[n].extra, coming[n].before);
     }
+    wait_for_tile();  // the first step writes its exponent where all have just read
     double square[ITEMS][NORMS] = {};
     real direct_now[ITEMS];
     int from_now[ITEMS], top_now[ITEMS];
