@@ -16,8 +16,9 @@ test: $(VENV)/.installed  ## the test suite, linters first; of the fault injecti
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest
 
-test-faults: $(VENV)/.installed  ## all of the fault injection: kills, full disks, locks, hostile input; minutes
+test-faults: $(VENV)/.installed  ## what takes long: all of the fault injection, every CUDA kernel under sanitizers; an hour or more
 	$(BIN)/pytest -m 'not sample' tests/faults tests/test_security.py
+	$(BIN)/pytest -m faults tests/engines tests/benchmarks
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff format --check
