@@ -62,10 +62,15 @@ def test_artifacts_come_through_mlflow_and_fit_torch_nn(runs: list[Any], client:
             torch.testing.assert_close(recurrent(inputs.unsqueeze(0))[0][0], module(inputs)[0])
 
 
-def test_lightnings_logger_goes_on_where_a_run_ended(recorded: Path, runs: list[Any]) -> None:
+def test_lightnings_logger_goes_on_where_a_run_ended(
+    recorded: Path, runs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.tracking._tracking_service.utils as of_mlflow
     from pytorch_lightning.loggers import MLFlowLogger
 
     uri = f"sqlite:///{recorded / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # the logger sets both for the whole process
+    monkeypatch.setattr(of_mlflow, "_tracking_uri", None)
     logger = MLFlowLogger(run_id=runs[0].info.run_id, tracking_uri=uri)
     logger.log_metrics({"afterwards/value": 2.5}, step=3)
     read = logger.experiment.get_run(runs[0].info.run_id)
