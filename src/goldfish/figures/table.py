@@ -17,6 +17,7 @@ from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.statistics import Interval, mean_interval, median_time
 
 BLOCKS = ("gradients", "accuracy", "recall", "steps")
+DIVERGED = "counted as unsolved, accuracy at chance, its own recall horizon 0, the one over lengths ends before it"
 NOTHING = "–"
 _TITLES = {
     "gradients": "{task}: gradients at length {length} before and after training; recall, outcomes of all lengths",
@@ -181,7 +182,9 @@ def _note(runs: pd.DataFrame) -> str:
     return (
         "Mean over seeds ± half its 95 % interval (Student's t; from ten seeds on bootstrap, in brackets);"
         " decay: slope of ln norm per step of lag; ≥: the end of the sequence was reached.\n"
-        + grid.coverage(runs).note("counted as unsolved, accuracy at chance, recall horizon 0")
+        + grid.coverage(runs).note(
+            "counted as unsolved, accuracy at chance, its own recall horizon 0, the one over lengths ends before it"
+        )
     )
 
 
