@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.faults.server import Server
 from tests.tracking.outcomes import fingerprint_of, make_outcome
 
 from goldfish.sweep.record import Entry, Recorder
@@ -112,50 +110,9 @@ def test_a_store_locked_by_somebody_else(seconds: float, tmp_path: Path) -> None
     print(f"locked for {seconds} s: {len(runs)} of {len(runs)} runs recorded, training waited {1000 * longest:.1f} ms")
 
 
-class Server:
-    """`mlflow server` on a port of its own, which can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"]
-        files = ["--artifacts-destination", str(self.folder / "files"), "--host", "127.0.0.1", "--port", str(self.port)]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *store, *files],
-                cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        end = time.monotonic() + 120
-        while not self.answers():
-            assert time.monotonic() < end, (self.folder / "server.log").read_text()[-2000:]
-            time.sleep(0.2)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return True
-        except OSError:
-            return False
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+    made = Server(tmp_path, f"sqlite:///{tmp_path / 'server.db'}")
     made.start()
     yield made
     made.stop()

@@ -85,7 +85,7 @@ class Bench:
             self._processes[count, threads] = self.stack.enter_context(Processes(count, threads))
         return self._processes[count, threads]
 
-    def library(self, which: str, threads: int, side: int) -> Library:
+    def matrix_library(self, which: str, threads: int, side: int) -> Library:
         """A process that multiplies by one of the matrix libraries, started when it is first asked for."""
         key = which, threads, side
         if key not in self._libraries:

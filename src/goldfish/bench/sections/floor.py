@@ -116,7 +116,7 @@ class Ceilings:
             return {"cuBLAS": repeated(lambda: torch.mm(a, a, out=out))}
         found: dict[str, Entrant] = {}
         for which in blas.LIBRARIES:
-            library = self.bench.library(which, threads, self.side)
+            library = self.bench.matrix_library(which, threads, self.side)
             found[library.name or which] = library.product() if library.name else NotRun("it is not there")
         return found
 
