@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from goldfish.tracking import names
+from goldfish.tracking.sqlite import query
 
 if TYPE_CHECKING:
     from goldfish.tracking.store import Store
@@ -60,12 +59,6 @@ def read(store: Store, experiment: str | None = None) -> list[Attempt]:
         return []
     found = _from_client(store, experiment) if store.path is None else _from_file(store.path, experiment)
     return sorted(found, key=lambda attempt: attempt.started)
-
-
-def query(path: Path, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """The rows that an SQLite file answers with; it is opened for reading alone."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
-        return connection.execute(statement, values).fetchall()
 
 
 def _from_file(path: Path, experiment: str | None) -> list[Attempt]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import goldfish
 from goldfish.cli import relocate
-from goldfish.cli.attempts import query
 from goldfish.errors import ConfigError
 from goldfish.sweep.report import clock
+from goldfish.tracking.sqlite import query
 
 if TYPE_CHECKING:
     from goldfish.sweep.claims import Claim

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from goldfish.cli.attempts import query
+from goldfish.tracking.sqlite import query
 
 COLUMNS = {"experiments": "artifact_location", "runs": "artifact_uri"}
 _BELOW = re.compile(r"(?P<root>(?:file:|/).*/mlruns)/(?P<rest>.+)")

@@ -124,5 +124,22 @@ class SqliteReader:
             yield from self._query(f"{select} {word} run_uuid IN ({', '.join('?' for _ in chunk)})", chunk)
 
     def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as connection:
-            return connection.execute(statement, values).fetchall()
+        return query(self.path, statement, values)
+
+
+def query(path: Path, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+    """The rows that an SQLite file answers with; it is opened for reading alone.
+
+    Where a process was killed while it wrote, SQLite first has to undo what it left, which only a writer may.
+    """
+    try:
+        return _rows(path, "ro", statement, values)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:  # the low byte is the kind of error
+            raise
+        return _rows(path, "rw", statement, values)
+
+
+def _rows(path: Path, mode: str, statement: str, values: Sequence[object]) -> list[tuple]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)) as connection:
+        return connection.execute(statement, values).fetchall()
