@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from goldfish import registry
-from goldfish.config import Config, resolve
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep.fingerprint import fingerprint
 

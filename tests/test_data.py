@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from goldfish import registry
-from goldfish.config import resolve
-from goldfish.data import (
+from goldfish.config import registry
+from goldfish.config.config import resolve
+from goldfish.data.sources import (
     content_hash,
     describe_test_set,
     digits_file,
@@ -32,7 +32,8 @@ from goldfish.errors import ConfigError
 
 ASK = """
 import json, sys
-from goldfish import data, registry
+from goldfish.data import sources as data
+from goldfish.config import registry
 from goldfish.errors import ConfigError
 data.HUB_TIMEOUT = 0.5
 registry.signature("task", "mnist").constants["ROWS"] = {"train": 1, "test": 1}

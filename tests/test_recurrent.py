@@ -13,8 +13,8 @@ from tests.engines.reference import Case, Unrolled, each_case, gradient, relativ
 from torch import Tensor, nn
 
 import goldfish
-from goldfish import registry
 from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.config import registry
 from goldfish.engines import cpu, eager, select, stepwise
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent

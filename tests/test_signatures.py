@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish import registry, signatures
-from goldfish.bounds import above, at_least, between
+from goldfish.config import registry, signatures
+from goldfish.config.bounds import above, at_least, between
 from goldfish.errors import ConfigError
 
 SOURCE = '''
@@ -115,7 +115,7 @@ def test_what_is_read_is_what_python_sees(group: str) -> None:
 
 def test_reading_the_registry_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from goldfish import registry\n"
+        "import sys; from goldfish.config import registry\n"
         "[registry.signature(g, n) for g in registry.GROUPS for n in registry.names(g)]\n"
         "print(sorted({'torch', 'numpy', 'mlflow', 'hydra'} & set(sys.modules)))"
     )

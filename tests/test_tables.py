@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from goldfish import columns, registry, tables, text
-from goldfish.config import resolve
-from goldfish.data import content_hash, look, parquet_files
+from goldfish.config import registry
+from goldfish.config.config import resolve
+from goldfish.data import columns, tables, text
+from goldfish.data.sources import content_hash, look, parquet_files
 from goldfish.errors import ConfigError
 from goldfish.sweep.fingerprint import fingerprint, fingerprints
 from goldfish.tasks import mnist, sentiment, series
@@ -355,7 +356,7 @@ def test_a_table_of_pairs_may_be_nested(tmp_path: Path) -> None:
 
 def test_checking_imports_nothing_heavy(made: Callable[..., dict[str, Any]]) -> None:
     """A command looks at the data before it answers."""
-    asked = f"import sys, goldfish.data; goldfish.data.content_hash({made('entities')!r})"
+    asked = f"import sys, goldfish.data.sources; goldfish.data.sources.content_hash({made('entities')!r})"
     heavy = "print([name for name in ('torch', 'datasets', 'sklearn', 'pandas') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", f"{asked}; {heavy}"], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

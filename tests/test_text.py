@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish import text
+from goldfish.data import text
+from goldfish.data.text import Ragged
 from goldfish.tasks.base import BEGIN, END, PAD, UNKNOWN
-from goldfish.text import Ragged
 
 sequences = st.lists(st.lists(st.integers(1, 50), max_size=9), min_size=1, max_size=8)
 

@@ -13,7 +13,7 @@ TIMES = ("train/seconds", "train/steps_per_second")
 
 def main(part: Part) -> None:
     """A row for each cell and run that is trained again alone."""
-    from goldfish.config import resolve
+    from goldfish.config.config import resolve
     from goldfish.training.train import train_pack
 
     many, length, steps = (3, 6, 6) if part.quick else (64, 50, 30)

@@ -57,7 +57,7 @@ def _sources(part: Part) -> tuple[list[Source], str]:
     """What is to be compiled, and for which architecture."""
     import torch
 
-    from goldfish import registry
+    from goldfish.config import registry
     from goldfish.engines.cuda import launch, plan
 
     gpu = (

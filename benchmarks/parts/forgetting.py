@@ -28,10 +28,10 @@ Group = tuple[Any, ...]
 
 
 class Plan:
-    """The runs of an experiment at a scale, as goldfish.sweep.plan has them."""
+    """The runs of an experiment at a scale, as goldfish.papers.plan has them."""
 
     def __init__(self, name: str, scale: str) -> None:
-        from goldfish.sweep.experiment import read
+        from goldfish.papers.experiment import read
 
         self.name, self.scale = name, read(name).scale(scale)
         self.select = self.scale.select
@@ -90,7 +90,7 @@ def _points(keys: Keys) -> list[dict[str, Any]]:
 
 def _config(point: Keys, experiment: str) -> Config:
     """The resolved configuration of a point."""
-    from goldfish.config import CHOICES, resolve
+    from goldfish.config.config import CHOICES, resolve
 
     values: dict[str, Any] = {"tracking": {"experiment_name": experiment}}
     for key, value in point.items():
@@ -148,7 +148,7 @@ class Outcomes:
     def train(self, configs: Sequence[Config]) -> None:
         """Train what is not known, pack by pack, the cheapest first, while there is time."""
         from goldfish.sweep import packs
-        from goldfish.training.checkpoint import Interrupted
+        from goldfish.training.state.checkpoint import Interrupted
         from goldfish.training.train import train_pack
 
         left = [config for config in configs if self.of(config) is None]
@@ -211,7 +211,7 @@ def _wanted(part: Part, config: Config) -> bool:
 def select(plan: Plan, trials: Sequence[tuple[Config, Group, int]], outcomes: Outcomes) -> dict[Group, int]:
     """The candidate of each group whose trials are all there: the highest mean accuracy, of equals the smallest.
 
-    A diverged trial counts at chance, as in goldfish.figures.selection.
+    A diverged trial counts at chance, as in goldfish.papers.selection.
     """
     found = {}
     for group in dict.fromkeys(group for _, group, _ in trials):

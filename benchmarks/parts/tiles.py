@@ -31,7 +31,7 @@ def main(part: Part) -> None:
 
 def _measure(part: Part, device: str, name: str, H: int, R: int, expected: list[Tensor] | None) -> list[Tensor] | None:
     """Time every tile; the first replica's outputs and gradients are to be `expected`."""
-    from goldfish import registry
+    from goldfish.config import registry
     from goldfish.engines.cuda import function, launch, plan
     from goldfish.engines.eager import LayerWeights
     from goldfish.engines.scaled import Recorder

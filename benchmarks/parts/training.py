@@ -43,7 +43,7 @@ def main(part: Part) -> None:
 
 
 def _configs(part: Part, length: int, steps: int) -> list[dict[str, Any]]:
-    from goldfish.config import resolve
+    from goldfish.config.config import resolve
 
     trainer: dict[str, Any] = {"max_steps": steps, "validate_every": steps, "evaluation_size": 32}
     trainer |= {"accelerator": "gpu" if part.device == "cuda" else "cpu"}

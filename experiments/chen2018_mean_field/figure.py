@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from goldfish.check import figure as beside
 from goldfish.figures import grid, style
 from goldfish.figures.palette import CELLS, GREY, OTHERS
 from goldfish.figures.statistics import mean_interval
+from goldfish.papers import figure as beside
 from goldfish.probes.mean_field import mean_field
 
 MULTIPLE = 6

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from goldfish.cli import results
 from goldfish.errors import ConfigError
 from goldfish.figures import grid
 from goldfish.figures.load import figure_module
 from goldfish.figures.statistics import Interval, mean_interval
-from goldfish.sweep import experiment as experiments
+from goldfish.papers import experiment as experiments
+from goldfish.papers import results
 
 HOLDS, CONDITIONS, NOT = "holds", "holds under conditions", "does not hold"
 UNKNOWN = "not measured at this scale"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from goldfish.check import figure as beside
 from goldfish.figures import style
 from goldfish.figures.palette import GREY, OTHERS
+from goldfish.papers import figure as beside
 
 ARMS = (("identity", "sequential", "#0072B2"), ("identity", "permuted", OTHERS[0]), ("pytorch", "sequential", GREY))
 

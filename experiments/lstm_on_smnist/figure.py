@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from goldfish.check import figure as beside
-from goldfish.check import published
 from goldfish.figures import grid, style
 from goldfish.figures.palette import CELLS
+from goldfish.papers import figure as beside
+from goldfish.papers import published
 
 FOLDER = Path(__file__).parent
 

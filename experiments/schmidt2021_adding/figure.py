@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from goldfish.check import figure
+from goldfish.papers import figure
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:

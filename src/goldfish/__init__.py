@@ -15,7 +15,7 @@ os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may give other bits the next time
 
 if TYPE_CHECKING:
-    from goldfish.config import resolve as resolve
+    from goldfish.config.config import resolve as resolve
     from goldfish.probes.gradient_flow import gradient_flow as gradient_flow
     from goldfish.recurrent import Recurrent as Recurrent
     from goldfish.training.train import train as train
@@ -27,7 +27,7 @@ __all__ = ["Recurrent", "gradient_flow", "resolve", "train", "trained"]
 _HOMES = {
     "Recurrent": "goldfish.recurrent",
     "gradient_flow": "goldfish.probes.gradient_flow",
-    "resolve": "goldfish.config",
+    "resolve": "goldfish.config.config",
     "train": "goldfish.training.train",
     "trained": "goldfish.training.trained",
 }

@@ -11,7 +11,7 @@ _LOADED = {  # exceptions of packages that are imported only where they are used
     "sqlalchemy.exc": "SQLAlchemyError",
     "filelock": "Timeout",
     "goldfish.sweep.workers": "WorkerError",
-    "goldfish.training.checkpoint": "CheckpointError",
+    "goldfish.training.state.checkpoint": "CheckpointError",
 }
 
 

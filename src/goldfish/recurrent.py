@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goldfish import registry
 from goldfish.cells.base import Cell, State
+from goldfish.config import registry
 from goldfish.engines import cpu, select
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from goldfish.sweep.compose import Composer
+    from goldfish.composing.compose import Composer
 
 
 @dataclass
@@ -103,7 +103,7 @@ class GoldfishSweeper(Sweeper):
 
     def jobs(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of every run, each run once however many grids hold it. Raises ConfigError."""
-        from goldfish.sweep import grids, overrides
+        from goldfish.composing import grids, overrides
 
         assert self.composer is not None
         options = self.composer.options
@@ -115,7 +115,7 @@ class GoldfishSweeper(Sweeper):
 
 
 def _composer(hydra_context: HydraContext, config: DictConfig) -> "Composer":
-    from goldfish.sweep.compose import Composer
+    from goldfish.composing.compose import Composer
 
     lines = [str(line) for line in config.hydra.overrides.hydra]
     return Composer(hydra_context.config_loader, str(config.hydra.job.config_name), lines)

@@ -23,10 +23,10 @@ from benchmarks.parts.part import Part as PartHere
 
 from benchmarks import gpu_session
 from goldfish.bench import rows
-from goldfish.config import Config, resolve
-from goldfish.figures import selection
-from goldfish.sweep import compose, experiment, plan
-from goldfish.sweep.compose import Composer
+from goldfish.composing import compose
+from goldfish.composing.compose import Composer
+from goldfish.config.config import Config, resolve
+from goldfish.papers import experiment, plan, selection
 from goldfish.sweep.fingerprint import canonical, fingerprint
 from goldfish.tracking import spool
 from goldfish.tracking.store import Store

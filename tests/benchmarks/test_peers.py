@@ -16,7 +16,7 @@ from goldfish.bench.interleave import Contestant, NotRun
 from goldfish.bench.peers import alone, by_hand, torch_nn, triton_kernels
 from goldfish.bench.peers.processes import Processes
 from goldfish.bench.problem import CELLS, Shape, draw
-from goldfish.training.graph import GraphedStep, Replay, Step
+from goldfish.training.device.graph import GraphedStep, Replay, Step
 
 SMALL = [Shape(cell, hidden=5, batch=3, length=4, inputs=2) for cell in CELLS]
 

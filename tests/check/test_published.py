@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from goldfish.check import published
-from goldfish.check.figure import draw
-from goldfish.check.published import COLUMNS, Claim
 from goldfish.errors import ConfigError
 from goldfish.figures.statistics import mean_interval
+from goldfish.papers import published
+from goldfish.papers.figure import draw
+from goldfish.papers.published import COLUMNS, Claim
 
 RUNS = pd.DataFrame(
     {

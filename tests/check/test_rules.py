@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from goldfish.check import rules
-from goldfish.check.rules import INCONCLUSIVE, NOT, REPRODUCED, Times
+from goldfish.papers import rules
+from goldfish.papers.rules import INCONCLUSIVE, NOT, REPRODUCED, Times
 
 
 def by_hand(a: int, n: int, b: int, m: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep.report import Report
 from goldfish.tracking.store import Store
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from goldfish.check.published import COLUMNS
-from goldfish.cli import check as checking
-from goldfish.cli import main, results
-from goldfish.sweep import experiment
+from goldfish.cli import main
+from goldfish.papers import check as checking
+from goldfish.papers import experiment, results
+from goldfish.papers.published import COLUMNS
 
 PUBLISHED = """\
 "LSTM solves T = 50",success,cell=lstm,,solved,6,6,,runs,a paper,printed
@@ -107,7 +107,7 @@ def test_reproduce_all_is_every_paper(
         asked.append(names)
         return 0
 
-    monkeypatch.setattr("goldfish.cli.reproduce.reproduce", reproduce)
+    monkeypatch.setattr("goldfish.papers.reproduce.reproduce", reproduce)
     assert main(["reproduce", "--all", "--scale", "smoke"]) == 0
     assert asked == [["study"]]
     assert main(["reproduce", "--all", "study"]) == 2

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from tests.tracking.outcomes import make_outcome
 
-from goldfish.cli import doctor as module
-from goldfish.cli import main, relocate
-from goldfish.cli.doctor import Line, doctor
+from goldfish.cli import main
+from goldfish.inspect import doctor as module
+from goldfish.inspect import relocate
+from goldfish.inspect.doctor import Line, doctor
 from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint

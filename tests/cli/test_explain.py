@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from tests.tracking.outcomes import make_outcome
 
-from goldfish.cli import explain as module
 from goldfish.cli import main
-from goldfish.cli.explain import explain
 from goldfish.errors import ConfigError
+from goldfish.inspect import explain as module
+from goldfish.inspect.explain import explain
 from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.source import source_hash
 from goldfish.tracking.store import Store
-from goldfish.training.checkpoint import Found
 from goldfish.training.outcome import Outcome
+from goldfish.training.state.checkpoint import Found
 
 SAME = "cell=lstm init=chrono task=recall task.length=40 trainer.max_steps=600"
 STUDY = f"{SAME} tracking.experiment_name=study"
@@ -139,7 +139,9 @@ def test_failed_before(store: Store) -> None:
 
 def test_interrupted_with_a_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fingerprint(make_outcome(seed=2).config)
-    monkeypatch.setattr("goldfish.training.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{made}",), 400)])
+    monkeypatch.setattr(
+        "goldfish.training.state.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{made}",), 400)]
+    )
     lines = explain([f"{STUDY} seed=2"]).splitlines()
     assert lines[1:3] == [
         "  interrupted: its process is gone, checkpoint of step 400",

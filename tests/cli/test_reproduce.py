@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from tests.cli.study import EXPERIMENT, FIGURE, content
 
-from goldfish.cli import main, reproduce
-from goldfish.config import resolve
-from goldfish.sweep import experiment
+from goldfish.cli import main
+from goldfish.config.config import resolve
+from goldfish.papers import experiment, reproduce
 from goldfish.sweep.report import Report
 
 DRIVER = """

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from goldfish.cli import main
-from goldfish.cli.readme import embedded
 from goldfish.figures.load import read_runs
-from goldfish.sweep import experiment
+from goldfish.papers import experiment
+from goldfish.papers.readme import embedded
 
 EXPERIMENT = """\
 base: {cell: rnn, task.length: 3, cell.hidden_size: 4, trainer.max_steps: 2, trainer.evaluation_size: 8,

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from tests.cli.study import EXPERIMENT, content
 
-from goldfish.cli import main, reproduce
+from goldfish.cli import main
+from goldfish.papers import reproduce
 from goldfish.sweep.report import Report
 from goldfish.training.outcome import Verdict
 

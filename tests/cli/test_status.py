@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from tests.tracking.outcomes import make_outcome
 
-from goldfish.cli import ledger, main, picture, status
-from goldfish.config import resolve
+from goldfish.cli import main
+from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
+from goldfish.inspect import ledger, picture, status
 from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.source import source_hash
 from goldfish.tracking.store import Store
-from goldfish.training.checkpoint import Found
+from goldfish.training.state.checkpoint import Found
 
 EXPERIMENT = """
 base: {task: recall, task.length: 10, trainer.max_steps: 2}
@@ -93,7 +94,7 @@ def test_every_state(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) ->
     take(store, [6])
     take(store, [7], process_start="0")  # a process that is gone
     monkeypatch.setattr(
-        "goldfish.training.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{of(8)}",), 300)]
+        "goldfish.training.state.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{of(8)}",), 300)]
     )
     expected = [
         "solved",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from goldfish.cli import main
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 
 EXAMPLE = "cell=rnn,lstm,gru init=pytorch,orthogonal task=adding task.length=20,40 seed=0,1 trainer.max_steps=50"
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish import registry
-from goldfish.config import resolve
+from goldfish.config import registry
+from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
 from goldfish.training.evaluate import measure_probes
 from goldfish.training.module import PackModule

@@ -81,7 +81,7 @@ def plan_tiles(name: str, dtype: str, H: int) -> list[int]:
     """The tiles that a layer can take on an H100; none where its weights are too large."""
     from tests.engines.cuda_emulator import H100
 
-    from goldfish import registry
+    from goldfish.config import registry
     from goldfish.engines.cuda import plan
 
     cell, size = registry.load("cell", name)(hidden_size=H, num_layers=1), 8 if dtype == "float64" else 4
@@ -92,7 +92,7 @@ def _outcome(name: str, dtype: Any, H: int, rows: int) -> list[Any]:
     """Outputs, gradients and norms of a layer of two replicas."""
     import torch
 
-    from goldfish import registry
+    from goldfish.config import registry
     from goldfish.engines.cuda import function
     from goldfish.engines.eager import LayerWeights
     from goldfish.engines.scaled import Recorder

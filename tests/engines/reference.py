@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goldfish import registry
 from goldfish.cells.base import Cell, HandDerivedCell
+from goldfish.config import registry
 from goldfish.engines import cpu
 from goldfish.recurrent import Recurrent
 

@@ -11,7 +11,7 @@ from tests.engines.cuda_emulator import H100, Emulator, emulated, needs_compiler
 from tests.engines.reference import Case
 from tests.engines.test_cuda_bits import _assert_same, _outcome
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.engines.cuda import plan
 
 pytestmark = needs_compiler

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.engines.cuda_emulator import A100, H100
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.engines.cuda import gemm, launch, plan, source, store
 
 

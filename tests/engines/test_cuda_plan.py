@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from tests.engines.cuda_emulator import H100
 
-from goldfish import registry
 from goldfish.cells.base import HandDerivedCell
+from goldfish.config import registry
 from goldfish.engines.cuda import plan
 from goldfish.engines.cuda.plan import Multiprocessor, Pass
 

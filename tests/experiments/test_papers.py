@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from goldfish.check import published
-from goldfish.config import Config
-from goldfish.sweep import experiment
-from goldfish.sweep.compose import Composer, loader
-from goldfish.sweep.plan import plan
+from goldfish.composing.compose import Composer, loader
+from goldfish.config.config import Config
+from goldfish.papers import experiment, published
+from goldfish.papers.plan import plan
 from goldfish.tracking.names import flatten
 
 PAPERS = [name for name, folder in sorted(experiment.folders().items()) if published.read(folder)]

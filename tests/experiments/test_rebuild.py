@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from goldfish.cli import results
-from goldfish.sweep import experiment
+from goldfish.papers import experiment, results
 from goldfish.tracking.provenance import machine
 
 KEPT = [

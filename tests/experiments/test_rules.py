@@ -13,7 +13,7 @@ from goldfish.errors import ConfigError
 from goldfish.figures import accuracy_by_lag, compare
 from goldfish.figures.compare import Panel
 from goldfish.figures.load import figure_module, measure_module, samples_module
-from goldfish.sweep import experiment
+from goldfish.papers import experiment
 
 
 @pytest.fixture(scope="module")

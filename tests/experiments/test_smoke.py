@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from goldfish.sweep import experiment
-from goldfish.sweep.plan import plan
+from goldfish.papers import experiment
+from goldfish.papers.plan import plan
 
 ROOT = Path(__file__).parents[2]
 

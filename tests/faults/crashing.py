@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep import described
 from goldfish.training.outcome import Outcome
 

@@ -26,9 +26,9 @@ import pytest
 import torch
 from tests.training.exactness import essence, interrupt
 
-from goldfish.config import Config, resolve
-from goldfish.training import checkpoint
-from goldfish.training.checkpoint import CheckpointError, Checkpointing, Interrupted, find
+from goldfish.config.config import Config, resolve
+from goldfish.training.state import checkpoint
+from goldfish.training.state.checkpoint import CheckpointError, Checkpointing, Interrupted, find
 from goldfish.training.train import train_pack
 
 MADE = f"torch {torch.__version__}, cpu"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.faults import crashing, sweeps
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.tracking.store import Store
 
 HERE = Path(__file__).parent

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from goldfish.cli import results
 from goldfish.errors import ConfigError
 from goldfish.figures import load
+from goldfish.papers import results
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "forgetting" / "results" / "cpu"
 TABLES = ("runs.csv", "curves.parquet", "selection.csv", "manifest.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.source import source_hash
 from goldfish.tracking.store import Store

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from goldfish.cli import main
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.report import Report
@@ -175,7 +175,7 @@ def test_the_canary_sings(here: Path) -> None:
 
 
 def test_a_pickled_checkpoint(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from goldfish.training import checkpoint
+    from goldfish.training.state import checkpoint
 
     configs = [resolve({"seed": 0})]
     settings = checkpoint.Checkpointing(here / "checkpoints", ("a",))
@@ -189,7 +189,7 @@ def test_a_pickled_checkpoint(here: Path, caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.parametrize("head", [b"", b"goldfish outcome 1\n"], ids=["bare", "with a head"])
 def test_a_pickled_outcome(head: bytes, here: Path) -> None:
-    from goldfish.training import portable
+    from goldfish.training.state import portable
 
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         portable.loads(head + pickle.dumps(Evil()))
@@ -199,7 +199,7 @@ def test_a_pickled_outcome(head: bytes, here: Path) -> None:
 def test_a_store_of_somebody_else_cannot_command_the_terminal(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldfish.cli.status.status", lambda: "a\x1b[2J\nb\u202e")
+    monkeypatch.setattr("goldfish.inspect.status.status", lambda: "a\x1b[2J\nb\u202e")
     assert main(["status"]) == 0
     assert capsys.readouterr().out == "a\\x1b[2J\nb\\u202e\n"
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from tests.training.exactness import essence, interrupt
 
-from goldfish.config import Config, resolve
-from goldfish.figures import selection
+from goldfish.config.config import Config, resolve
+from goldfish.papers import selection
 from goldfish.tasks.base import Batch
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.module import PackModule
+from goldfish.training.state.checkpoint import Checkpointing
 from goldfish.training.train import train_pack
 
 STEPS = 8

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from goldfish.errors import ConfigError
-from goldfish.figures.criterion import judge, parse
+from goldfish.papers.criterion import judge, parse
 
 
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from tests.figures.sweeps import make_sweep
 
-from goldfish.figures import accuracy_by_length, selection, table
+from goldfish.figures import accuracy_by_length, table
+from goldfish.papers import selection
 
 PER = ["task", "cell", "init"]
 CANDIDATES = ["optimizer.lr=0.003", "optimizer.lr=0.01", "optimizer.lr=0.03"]

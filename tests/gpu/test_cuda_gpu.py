@@ -17,7 +17,7 @@ from goldfish.engines import cuda, select
 from goldfish.engines.cuda import function, launch, plan, verdict
 from goldfish.engines.scaled import Recorder
 from goldfish.recurrent import Recurrent
-from goldfish.training.graph import GraphedStep
+from goldfish.training.device.graph import GraphedStep
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tests.training.exactness import essence
 
-from goldfish import registry
-from goldfish.config import resolve
+from goldfish.config import registry
+from goldfish.config.config import resolve
 from goldfish.training.module import PackModule
 from goldfish.training.train import train_pack
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.inits.base import Layer
 
 MakeLayer = Callable[..., Layer]

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
 
@@ -139,7 +139,7 @@ def test_unsuitable_pairs_are_those_of_gates_and_mean_field():
 
 def test_signatures_are_read_without_importing_torch():
     code = (
-        "import sys; from goldfish import registry;"
+        "import sys; from goldfish.config import registry;"
         "[registry.signature('init', name) for name in registry.names('init')];"
         "assert 'torch' not in sys.modules"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
 from goldfish.inits.chrono import chrono
 from goldfish.inits.unit_forget import unit_forget

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish import columns
-from goldfish.metrics.entity_f1 import entities, entity_f1
+from goldfish.data import columns
+from goldfish.data.entity_f1 import entities, entity_f1
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 

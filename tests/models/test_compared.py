@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.models.bag_of_words import BagOfWords
 from goldfish.models.feedforward import Feedforward
 from goldfish.models.parts.embedding import Embedding

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goldfish.metrics.entity_f1 import entity_f1
+from goldfish.data.entity_f1 import entity_f1
 
 seqeval = pytest.importorskip("seqeval.metrics", reason="seqeval is not installed")
 IOBES = ["O", *(f"{mark}-{kind}" for mark in "BIES" for kind in ("PER", "LOC"))]

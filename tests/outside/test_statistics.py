@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from goldfish.check import rules
 from goldfish.figures import statistics
+from goldfish.papers import rules
 from goldfish.probes.gradient_flow import decay
 
 proportion = pytest.importorskip("statsmodels.stats.proportion", reason="statsmodels is not installed")

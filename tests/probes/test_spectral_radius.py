@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.probes.spectral_radius import spectral_radius
 from goldfish.recurrent import Recurrent
 

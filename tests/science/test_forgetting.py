@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.training.outcome import Outcome
 from goldfish.training.train import train_pack
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.training.checkpoint import Checkpointing, Interrupted
 from goldfish.training.outcome import Outcome, Point, Verdict
+from goldfish.training.state.checkpoint import Checkpointing, Interrupted
 
 RAISES, EXITS, IS_KILLED, HANGS, DIVERGES, LEAVES, REFUSES = 101, 102, 103, 104, 105, 106, 107
 

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from goldfish import config, registry
-from goldfish.config import resolve
+from goldfish.composing import compose
+from goldfish.composing.compose import Composer
+from goldfish.config import config, registry
+from goldfish.config.config import resolve
+from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError
-from goldfish.signatures import Parameter
-from goldfish.sweep import compose
-from goldfish.sweep.compose import Composer
 
 CHOICES = [(group, name) for group in config.CHOICES for name in registry.names(group)]
 

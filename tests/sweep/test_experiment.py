@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from goldfish.config import Config, resolve
+from goldfish.composing import compose
+from goldfish.composing.compose import Composer
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.sweep import compose, experiment
-from goldfish.sweep.compose import Composer
-from goldfish.sweep.experiment import Experiment
-from goldfish.sweep.plan import plan
+from goldfish.papers import experiment
+from goldfish.papers.experiment import Experiment
+from goldfish.papers.plan import plan
 
 STUDY = """\
 # goldfish reproduce study

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish import data, registry
-from goldfish.config import Config, resolve
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
+from goldfish.data import sources as data
 from goldfish.errors import ConfigError
 from goldfish.sweep import fingerprint as module
 from goldfish.sweep.fingerprint import fingerprint, fingerprints

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from goldfish.composing import grids
 from goldfish.errors import ConfigError
-from goldfish.sweep import grids
 
 RNN = {"cell": "rnn", "init": "pytorch,orthogonal"}
 GATED = {"cell": "lstm,gru", "init": "pytorch,chrono"}

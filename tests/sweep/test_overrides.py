@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from goldfish.composing import overrides
 from goldfish.errors import ConfigError
-from goldfish.sweep import overrides
 
 GROUPS = {
     "cell": ["gru", "lstm", "rnn"],

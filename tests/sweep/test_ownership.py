@@ -18,8 +18,8 @@ from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.run import run_sweep
 from goldfish.sweep.todo import Rerun
 from goldfish.tracking import views
-from goldfish.training import checkpoint
-from goldfish.training.checkpoint import Checkpointing
+from goldfish.training.state import checkpoint
+from goldfish.training.state.checkpoint import Checkpointing
 
 HERE = Path(__file__).parent
 
@@ -119,7 +119,7 @@ def test_what_another_process_records_meanwhile_is_not_trained_again(rerun: Reru
 
 def test_a_damaged_message_is_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is believed."""
-    from goldfish.training import portable
+    from goldfish.training.state import portable
 
     store, log = FakeStore(), tmp_path / "log"
     loads, calls = portable.loads, []

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from tests.sweep.stand_ins import DIVERGES, config, outcome
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep import progress as module
 from goldfish.sweep import report
 from goldfish.sweep.progress import Progress

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.sweep import record
 from goldfish.sweep.record import Entry, Interruption, Recorder
 from goldfish.sweep.replay import replay

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from tests.sweep import stand_ins
 from tests.sweep.stand_ins import DIVERGES, EXITS, HANGS, IS_KILLED, LEAVES, RAISES, FakeStore, config, trained
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.sweep import machine, workers
 from goldfish.sweep.fingerprint import fingerprint

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish.config import resolve
-from goldfish.data import describe_test_set
+from goldfish.config.config import resolve
+from goldfish.data.sources import describe_test_set
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.tracking.store import Store
 from goldfish.training.train import train

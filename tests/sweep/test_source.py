@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from goldfish import registry
-from goldfish.config import resolve
+from goldfish.config import registry
+from goldfish.config.config import resolve
 from goldfish.sweep import source
 from goldfish.sweep.source import PACKAGE, source_hash
 

@@ -12,10 +12,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from goldfish.config import Config, resolve
+from goldfish.composing import compose
+from goldfish.composing.compose import Composer
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.sweep import compose
-from goldfish.sweep.compose import Composer
 from goldfish.sweep.launch import FailedRunsError
 from hydra_plugins.goldfish import GoldfishSweeper, PackedLauncher
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.tasks.base import Task
 
 Make = Callable[..., Task]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish import registry
+from goldfish.config import registry
 from goldfish.tasks.adding import SHORTEST, Adding, marks
 from goldfish.tasks.multiplication import Multiplication
 

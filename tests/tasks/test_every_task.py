@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish import config, registry
+from goldfish.config import config, registry
 from goldfish.tasks.base import END, Batch, StoredTask, Task
 
 ONE_HOT = {"recall", "copying", "temporal_order", "parity"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from goldfish import data
+from goldfish.data import sources as data
 from goldfish.errors import ConfigError
 from goldfish.tasks.mnist import Mnist
 

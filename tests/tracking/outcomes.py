@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome, Point, Verdict
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tracking.outcomes import make_outcome
 
-from goldfish.config import resolve
+from goldfish.config.config import resolve
 from goldfish.tracking import names
 
 

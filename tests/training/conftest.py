@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 
 
 @pytest.fixture(scope="session")

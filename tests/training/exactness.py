@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from goldfish.config import Config
-from goldfish.training.checkpoint import Checkpointing, Interrupted
+from goldfish.config.config import Config
 from goldfish.training.outcome import Outcome
+from goldfish.training.state.checkpoint import Checkpointing, Interrupted
 from goldfish.training.train import train_pack
 
 TIMES = {"train/seconds", "train/steps_per_second"}

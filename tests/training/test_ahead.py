@@ -14,13 +14,13 @@ import torch
 from tests.training.exactness import essence, interrupt
 from torch import Tensor
 
-from goldfish import registry
-from goldfish.config import Config, resolve
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 from goldfish.tasks.base import Batch, Task
 from goldfish.training import data
-from goldfish.training.ahead import ahead
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import TrainingStream
+from goldfish.training.device.ahead import ahead
+from goldfish.training.state.checkpoint import Checkpointing
 from goldfish.training.train import train_pack
 
 CPU = torch.device("cpu")

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tests.training.exactness import essence, interrupt
 
-from goldfish import registry
-from goldfish.config import Config, resolve
-from goldfish.training.alive import Alive, told
-from goldfish.training.checkpoint import Checkpointing
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 from goldfish.training.data import TrainingStream
+from goldfish.training.device.alive import Alive, told
 from goldfish.training.module import PackModule
+from goldfish.training.state.checkpoint import Checkpointing
 from goldfish.training.train import train_pack
 
 CPU, NAN, INF = torch.device("cpu"), float("nan"), float("inf")

@@ -15,7 +15,7 @@ import yaml
 from tests.training.exactness import essence
 
 import goldfish
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 from goldfish.training.train import train
 
 TRAINER = {"max_steps": 3, "validate_every": 2, "evaluation_size": 6, "batch_size": 4, "accelerator": "cpu"}

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish.config import Config
-from goldfish.training import checkpoint
-from goldfish.training.checkpoint import Checkpointing, discard, find
+from goldfish.config.config import Config
+from goldfish.training.state import checkpoint
+from goldfish.training.state.checkpoint import Checkpointing, discard, find
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_discarding(write: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_the_parent_needs_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from goldfish.training.checkpoint import find, discard\n"
+        "import sys; from pathlib import Path; from goldfish.training.state.checkpoint import find, discard\n"
         f"find(Path({str(tmp_path)!r})); discard(Path({str(tmp_path)!r}), set()); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

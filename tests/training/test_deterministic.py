@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.utils.deterministic
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.tracking import names, new_run
 from goldfish.training import train
-from goldfish.training.deterministic import deterministic
+from goldfish.training.device.deterministic import deterministic
 
 MESSAGE = "{} does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(True)'"
 

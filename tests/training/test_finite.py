@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Batch
 from goldfish.training.module import PackModule

@@ -15,11 +15,11 @@ from tests.training.exactness import essence
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from goldfish import registry
-from goldfish.config import Config, resolve
-from goldfish.training import graph
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 from goldfish.training.data import TrainingStream
-from goldfish.training.graph import WARM_UP, GraphedStep, Replay, Step
+from goldfish.training.device import graph
+from goldfish.training.device.graph import WARM_UP, GraphedStep, Replay, Step
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome
 from goldfish.training.train import train_pack

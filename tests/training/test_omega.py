@@ -10,8 +10,8 @@ from tests.training.exactness import essence
 from torch import Tensor
 
 import goldfish
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.training.data import PackData
 from goldfish.training.module import PackModule

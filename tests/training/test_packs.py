@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.training.outcome import Outcome
 from goldfish.training.pack import pack_key
 from goldfish.training.train import train, train_pack

@@ -11,8 +11,8 @@ import sys
 import pytest
 import torch
 
-from goldfish.training import portable
 from goldfish.training.outcome import Outcome, Point
+from goldfish.training.state import portable
 
 
 def make_outcome() -> Outcome:

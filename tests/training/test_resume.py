@@ -12,11 +12,11 @@ import pytest
 import torch
 from tests.training.exactness import essence, interrupt
 
-from goldfish import registry
-from goldfish.config import Config
-from goldfish.training import checkpoint
-from goldfish.training.checkpoint import Checkpointing, Interrupted, find
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.training.data import TrainingStream
+from goldfish.training.state import checkpoint
+from goldfish.training.state.checkpoint import Checkpointing, Interrupted, find
 from goldfish.training.train import train_pack
 
 STEPS = 8  # validations after 3, 6 and 8; halfway is 4

@@ -11,12 +11,12 @@ import torch
 from tests.training.exactness import essence, interrupt
 
 import goldfish
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.tasks.base import Batch
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome
+from goldfish.training.state.checkpoint import Checkpointing
 from goldfish.training.train import train_pack
 
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "max_steps": 400, "validate_every": 20, "evaluation_size": 64}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from goldfish.engines import select
 from goldfish.engines.cuda import gemm
-from goldfish.training import sums
+from goldfish.training.device import sums
 
 
 @given(st.integers(1, 9), st.integers(1, 300), st.integers(0, 2**31))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.tasks.base import Batch
 from goldfish.training.data import TrainingStream
 from goldfish.training.module import PackModule

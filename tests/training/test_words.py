@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from tests.training.exactness import essence, interrupt
 
-from goldfish import registry
-from goldfish.config import Config, resolve
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.models.parts.dropout import Dropout
 from goldfish.tasks.base import PAD, Batch
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.data import PackData, TrainingStream, _filled
+from goldfish.training.state.checkpoint import Checkpointing
 from goldfish.training.train import train_pack
 
 NUMERALS = {"name": "translation", "dataset": "numerals"}

@@ -75,8 +75,8 @@ class _Built:
     def __init__(self, name: str, length: int, batch: int, replicas: int, device: str) -> None:
         import torch
 
-        from goldfish import registry
-        from goldfish.config import resolve
+        from goldfish.config import registry
+        from goldfish.config.config import resolve
         from goldfish.training.data import TrainingStream
         from goldfish.training.module import PackModule
 

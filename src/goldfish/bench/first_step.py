@@ -13,7 +13,7 @@ OVERRIDES = ("task=adding", "task.length=50", "trainer.max_steps=2", "trainer.ev
 def main(file: str) -> None:
     """Compose and run the sweep."""
     os.environ[FILE] = file
-    from goldfish.sweep.compose import Composer, loader
+    from goldfish.composing.compose import Composer, loader
     from goldfish.sweep.run import run_sweep
     from goldfish.tracking.store import Store
 

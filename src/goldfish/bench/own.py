@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from goldfish import registry
 from goldfish.bench.interleave import Contestant, Entrant, NotRun, repeated
 from goldfish.bench.problem import CELLS, Shape, draw
+from goldfish.config import registry
 from goldfish.engines.select import ENGINES, choose
 from goldfish.errors import ConfigError
 from goldfish.probes.gradient_flow import GradientFlow, gradient_flow
 from goldfish.recurrent import Recurrent
-from goldfish.training.graph import GraphedStep
+from goldfish.training.device.graph import GraphedStep
 from goldfish.training.packed import PackedWeights
 
 INSTRUMENTED = "instrumented"

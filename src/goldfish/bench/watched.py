@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep import described
 from goldfish.training.outcome import Outcome
 

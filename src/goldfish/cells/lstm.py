@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from goldfish.bounds import at_least
 from goldfish.cells.base import Carry, HandDerivedCell, State, sigmoid_backward, tanh_backward
+from goldfish.config.bounds import at_least
 
 
 class LSTM(HandDerivedCell):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from goldfish.bounds import at_least
 from goldfish.cells.base import Carry, HandDerivedCell, State, tanh_backward
+from goldfish.config.bounds import at_least
 
 
 class RNN(HandDerivedCell):

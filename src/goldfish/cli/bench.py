@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from goldfish.bench.sections import SECTIONS
-from goldfish.bounds import at_least
 from goldfish.cli.options import Parser, choice, parsed
+from goldfish.config.bounds import at_least
+from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError
-from goldfish.signatures import Parameter
 
 DEVICES = ("cpu", "cuda")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import goldfish
-from goldfish.bounds import between
 from goldfish.cli.options import Parser, choice, parsed
+from goldfish.config.bounds import between
+from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest, printable
-from goldfish.signatures import Parameter
 from goldfish.sweep import machine
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     from goldfish.sweep.launch import RERUN
 
     rerun = cast("Rerun", choice("--rerun", args.rerun, RERUN))
-    from goldfish.cli.reproduce import reproduce
+    from goldfish.papers.reproduce import reproduce
 
     return reproduce(args.experiments, scale=args.scale, rerun=rerun, update_results=args.update_results)
 
@@ -108,7 +108,7 @@ def figures(arguments: Sequence[str]) -> int:
     )
     args = parsed(parser, arguments)
     _check_experiments(args)
-    from goldfish.cli.reproduce import redraw
+    from goldfish.papers.reproduce import redraw
 
     redraw(args.experiments, scale=args.scale, update_results=args.update_results)
     return 0
@@ -125,7 +125,7 @@ def check(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="whose results (cpu)")
     parser.add_argument("--update", action="store_true", help="keep these verdicts, and write experiments/README.md")
     args = parsed(parser, arguments)
-    from goldfish.cli.check import check
+    from goldfish.papers.check import check
 
     return check(args.experiments, scale=choice("--scale", args.scale, SCALES), update=args.update)
 
@@ -136,7 +136,7 @@ def paper(arguments: Sequence[str]) -> int:
     parser.add_argument("--to", default="outputs/paper.pdf", metavar="FILE", help="where to (outputs/paper.pdf)")
     parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="whose results (cpu)")
     args = parsed(parser, arguments)
-    from goldfish.cli.paper import paper
+    from goldfish.papers.paper import paper
 
     count = paper(Path(args.to), choice("--scale", args.scale, SCALES))
     print(f"{args.to}: {count} experiments")
@@ -169,7 +169,7 @@ def status(arguments: Sequence[str]) -> int:
     parser.add_argument("experiment", nargs="?", help="a folder of experiments/, or an MLflow experiment")
     parser.add_argument("--scale", default="cpu", metavar="|".join(SCALES), help="of an experiment's folder (cpu)")
     args = parsed(parser, arguments)
-    from goldfish.cli import status
+    from goldfish.inspect import status
 
     _print(status.status() if args.experiment is None else status.of_experiment(args.experiment, args.scale))
     return 0
@@ -182,7 +182,7 @@ def explain(arguments: Sequence[str]) -> int:
     args = parsed(parser, arguments)
     if not args.run:
         raise ConfigError("expected a run: overrides, the start of a fingerprint, an MLflow run's id or name")
-    from goldfish.cli.explain import explain
+    from goldfish.inspect.explain import explain
 
     _print(explain(args.run))
     return 0
@@ -196,7 +196,7 @@ def doctor(arguments: Sequence[str]) -> int:
     parser.add_argument("--release", nargs="?", const="", metavar="host", help=release)
     parser.add_argument("--torch", action="store_true", help="import torch and ask it for the GPU")
     args = parsed(parser, arguments)
-    from goldfish.cli.doctor import doctor
+    from goldfish.inspect.doctor import doctor
 
     bad = False
     for line in doctor(move=args.relocate, release=args.release, torch=args.torch):
@@ -257,7 +257,7 @@ def _experiments(parser: argparse.ArgumentParser) -> None:
 
 def _all(args: argparse.Namespace) -> list[str]:
     """The experiments that are compared with a paper."""
-    from goldfish.cli.check import with_claims
+    from goldfish.papers.check import with_claims
 
     if args.experiments:
         raise ConfigError(f"--all: stands for every paper's experiment; leave out {' '.join(args.experiments)}")
@@ -266,7 +266,7 @@ def _all(args: argparse.Namespace) -> list[str]:
 
 def _check_experiments(args: argparse.Namespace) -> None:
     """Refuse an experiment or a scale that is not there."""
-    from goldfish.sweep import experiment
+    from goldfish.papers import experiment
 
     if not args.experiments:
         raise ConfigError(f"expected an experiment: {', '.join(sorted(experiment.folders())) or 'there is none'}")

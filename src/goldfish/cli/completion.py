@@ -24,7 +24,7 @@ def complete(arguments: Sequence[str]) -> int:
 def suggestions(command: str | None) -> list[str]:
     """What may follow: a command, or the arguments of one that is not `train`. The shell filters by what is typed."""
     from goldfish.cli.commands import COMMANDS
-    from goldfish.sweep.experiment import folders
+    from goldfish.papers.experiment import folders
 
     flags = {
         "reproduce": ["--scale", "--all", "--update-results", "--rerun"],

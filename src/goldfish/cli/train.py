@@ -22,10 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from goldfish.cli.options import parsed
-from goldfish.config import resolve
+from goldfish.composing import compose, overrides
+from goldfish.composing.compose import Composer
+from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
-from goldfish.sweep import compose, overrides
-from goldfish.sweep.compose import Composer
 from goldfish.sweep.launch import check, launch
 
 

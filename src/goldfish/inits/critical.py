@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 
-from goldfish.bounds import between
+from goldfish.config.bounds import between
 from goldfish.errors import ConfigError
 from goldfish.inits.base import Layer
 

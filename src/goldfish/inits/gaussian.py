@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
 from goldfish.inits.base import Layer
 
 

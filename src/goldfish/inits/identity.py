@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 
-from goldfish.bounds import above, at_least
+from goldfish.config.bounds import above, at_least
 from goldfish.inits.base import Layer
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 
-from goldfish.bounds import between
+from goldfish.config.bounds import between
 from goldfish.inits.base import Layer
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 
-from goldfish.bounds import above
+from goldfish.config.bounds import above
 from goldfish.inits.base import Layer
 
 

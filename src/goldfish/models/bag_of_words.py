@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
-from goldfish.bounds import above
+from goldfish.config.bounds import above
 from goldfish.tasks.base import PAD, Batch, Task, last_step
 
 FITTED = True  # at once, not step by step

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from goldfish.bounds import at_least, between
+from goldfish.config.bounds import at_least, between
 from goldfish.models.parts.reading import Reading, shifted, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from goldfish.bounds import at_least, between
+from goldfish.config.bounds import at_least, between
 from goldfish.models.parts.embedding import Embedding
 from goldfish.models.parts.encoder_decoder import EncoderDecoder
 from goldfish.models.parts.layers import Builder, Layers

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goldfish.bounds import at_least, between
+from goldfish.config.bounds import at_least, between
 from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task

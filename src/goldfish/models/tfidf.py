@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from goldfish.bounds import above
+from goldfish.config.bounds import above
 from goldfish.models.bag_of_words import BagOfWords
 from goldfish.tasks.base import Task
 

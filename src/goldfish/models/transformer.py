@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from goldfish.bounds import at_least, between
+from goldfish.config.bounds import at_least, between
 from goldfish.errors import ConfigError
 from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 
-from goldfish.bounds import above, at_least, between
+from goldfish.config.bounds import above, at_least, between
 
 
 def rmsprop(

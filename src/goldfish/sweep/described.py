@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from goldfish.config import Config
-from goldfish.data import describe_test_set
+from goldfish.config.config import Config
+from goldfish.data.sources import describe_test_set
 from goldfish.engines import cpu
 from goldfish.training import train
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
+from goldfish.training.state.checkpoint import Checkpointing
 
 cpu.load_kept()
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
 LATER = {"omega": 0.0, "stop_when_solved": False}  # settings that recorded runs know nothing of, as they were then
@@ -20,8 +20,8 @@ LATER = {"omega": 0.0, "stop_when_solved": False}  # settings that recorded runs
 def fingerprint(config: Config) -> str:
     """Return 64 hex digits that equal those of every other configuration of the same run.
 
-    `config` is resolved (goldfish.config.resolve), so that 1 and 1.0 have become the same number. Raises ConfigError
-    when the run's real data cannot be reached.
+    `config` is resolved (goldfish.config.config), so that 1 and 1.0 have become the same number. Raises
+    ConfigError when the run's real data cannot be reached.
     """
     (found,) = fingerprints([config])
     return found
@@ -39,7 +39,7 @@ def fingerprints(configs: Sequence[Config], known: Sequence[str | None] | None =
 
 def contents(configs: Sequence[Config]) -> list[str | None]:
     """The content hash of each configuration's real data as they are now; None for synthetic data."""
-    from goldfish.data import content_hash, origin
+    from goldfish.data.sources import content_hash, origin
 
     origins = [origin(config["task"]) for config in configs]
     tasks = {own: config["task"] for own, config in zip(origins, configs, strict=True)}

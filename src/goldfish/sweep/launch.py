@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from goldfish.bounds import above, at_least
-from goldfish.config import Config
+from goldfish.config.bounds import above, at_least
+from goldfish.config.config import Config
+from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest
-from goldfish.signatures import Parameter
 from goldfish.sweep import machine
 
 if TYPE_CHECKING:

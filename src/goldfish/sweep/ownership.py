@@ -17,9 +17,9 @@ from goldfish.sweep.claims import Claim, Claims, Key, claim
 from goldfish.sweep.record import Interruption, Recorder, Store
 from goldfish.sweep.source import training_hash
 from goldfish.sweep.todo import Todo
-from goldfish.training import checkpoint
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.pack import pack_key
+from goldfish.training.state import checkpoint
+from goldfish.training.state.checkpoint import Checkpointing
 
 
 @dataclass

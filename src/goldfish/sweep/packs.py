@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep import machine
 from goldfish.training.pack import pack_key
 

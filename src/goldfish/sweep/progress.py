@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep import packs
 from goldfish.sweep.report import clock
 from goldfish.sweep.workers import Advanced, Event, Finished, Recorded, Restarted, Stopped

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.sweep.worker import describe
 from goldfish.tracking import spool

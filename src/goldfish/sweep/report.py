@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.tracking.names import NO_INIT, flatten
 from goldfish.tracking.names import kind as kind_of
 from goldfish.training.outcome import Outcome, Verdict

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
-from goldfish.config import Config, resolve
+from goldfish.config.config import Config, resolve
 from goldfish.sweep import machine, packs, starting
 from goldfish.sweep.ownership import Checkpoints, Ownership, sweep_out, tidy
 from goldfish.sweep.progress import Progress

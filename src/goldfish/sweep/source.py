@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 
-PACKAGE = Path(registry.__file__).parent
+PACKAGE = Path(registry.__file__).parents[1]
 SHARED = ("engines", "probes", "training")  # folders that every run goes through
 CHOSEN = ("model", "cell", "init", "task", "optimizer")
-DESCRIBING = {"errors", "bounds", "signatures", "registry", "config", "settings"}  # what is chosen, not what is done
+DESCRIBING = {"errors", "config"}  # what is chosen, not what is done
 
 
 def source_hash(config: Config) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.sweep.fingerprint import contents, fingerprints
 from goldfish.sweep.record import Store
 from goldfish.sweep.report import Report, names

@@ -1,7 +1,7 @@
 """Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
 
 Nothing that travels can hold code: packs come and news goes as JSON, an outcome as a checked frame of
-goldfish.training.portable. The parent decides what has become of a run.
+goldfish.training.state.portable. The parent decides what has become of a run.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
-from goldfish.training.checkpoint import Checkpointing, Interrupted
 from goldfish.training.outcome import Outcome
+from goldfish.training.state.checkpoint import Checkpointing, Interrupted
 
 TRAINER = "goldfish.sweep.described:train_pack"
 # One thread per pack; MKL's result must not depend on memory alignment: read when torch is loaded. The last two keep
@@ -139,7 +139,7 @@ def _answer(
 
     SystemExit is a failure like any other: Lightning turns some exceptions into it.
     """
-    from goldfish.training import portable
+    from goldfish.training.state import portable
 
     try:
         outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=lambda: told.stop)

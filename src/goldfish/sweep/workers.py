@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.sweep import worker
 from goldfish.sweep.signals import Signals
 from goldfish.sweep.starting import starting
-from goldfish.training import portable
-from goldfish.training.checkpoint import Checkpointing
 from goldfish.training.outcome import Outcome
+from goldfish.training.state import portable
+from goldfish.training.state.checkpoint import Checkpointing
 
 _PATIENCE = 3  # workers that die one after another before any is ready
 _MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory")  # of Python, CUDA, torch on a CPU

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, only_last
 
 SHORTEST = 4  # every placement of the two marks exists from here on

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldfish.data import content_hash, label_chance, label_entropy, look
+from goldfish.data.sources import content_hash, label_chance, label_entropy, look
+from goldfish.data.tables import Tables
 from goldfish.errors import ConfigError
-from goldfish.tables import Tables
 
 PAD, UNKNOWN, BEGIN, END = range(4)  # what stands first in every vocabulary; a sequence of words is filled up with PAD
 EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from goldfish import data as real
-from goldfish.bounds import at_least
-from goldfish.tables import Tables
+from goldfish.config.bounds import at_least
+from goldfish.data import sources as real
+from goldfish.data.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask
 
 HUB_IDS = {"tiny_shakespeare": "karpathy/tiny_shakespeare"}

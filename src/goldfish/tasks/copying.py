@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, one_hot, uniform_cross_entropy
 
 

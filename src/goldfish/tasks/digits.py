@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish.bounds import at_least
-from goldfish.data import digits_file
+from goldfish.config.bounds import at_least
+from goldfish.data.sources import digits_file
 from goldfish.tasks.base import Batch, StoredTask, only_last
 
-CONTENT = "sklearn-digits"  # what goldfish.data.content_hash reads
+CONTENT = "sklearn-digits"  # what goldfish.data.sources.content_hash reads
 PIXELS = 64
 SPLIT_SEED = 1797
 HELD_OUT = 5  # one of five images of each class tests, another validates

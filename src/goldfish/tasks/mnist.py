@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import data as real
-from goldfish.bounds import between
+from goldfish.config.bounds import between
+from goldfish.data import sources as real
+from goldfish.data.tables import Tables
 from goldfish.errors import ConfigError
-from goldfish.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask, only_last
 
 HUB_ID = "ylecun/mnist"
-COLUMNS = {"image": ("images",), "label": ("classes", 10)}  # what each holds (goldfish.columns)
+COLUMNS = {"image": ("images",), "label": ("classes", 10)}  # what each holds (goldfish.data.columns)
 ROWS = {"train": 5001, "test": 1}  # the fewest: VALIDATION and one more
 LENGTHS = {"order": {"sequential": 784, "permuted": 784, "rows": 28}}  # argument → choice → its only length
 SIDE = 28

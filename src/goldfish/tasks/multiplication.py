@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
 from goldfish.tasks.adding import SHORTEST, marked_values
 from goldfish.tasks.base import Batch, Task, only_last
 

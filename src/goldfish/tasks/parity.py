@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, one_hot, only_last, uniform_cross_entropy
 
 

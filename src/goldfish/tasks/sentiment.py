@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import data as real
-from goldfish import text
-from goldfish.bounds import at_least
+from goldfish.config.bounds import at_least
+from goldfish.data import sources as real
+from goldfish.data import text
+from goldfish.data.tables import Tables
+from goldfish.data.text import Ragged
 from goldfish.errors import ConfigError
-from goldfish.tables import Tables
 from goldfish.tasks.base import PAD, Batch, StoredTask
-from goldfish.text import Ragged
 
 HUB_IDS = {
     "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
     "sst2": "stanfordnlp/sst2",
     "imdb": "stanfordnlp/imdb",
 }
-COLUMNS = {  # dataset → column → what it holds (goldfish.columns)
+COLUMNS = {  # dataset → column → what it holds (goldfish.data.columns)
     "rotten_tomatoes": {"text": ("words",), "label": ("classes", 2)},
     "sst2": {"sentence": ("words",), "label": ("classes", 2)},
     "imdb": {"text": ("words",), "label": ("classes", 2)},

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import text
-from goldfish.bounds import at_least
-from goldfish.metrics.entity_f1 import entity_f1
-from goldfish.tables import Tables
+from goldfish.config.bounds import at_least
+from goldfish.data import text
+from goldfish.data.entity_f1 import entity_f1
+from goldfish.data.tables import Tables
+from goldfish.data.text import Ragged
 from goldfish.tasks.base import Batch, StoredTask
-from goldfish.text import Ragged
 
 HUB_IDS = {
     "ud_english_ewt": "universal-dependencies/universal_dependencies@refs/convert/parquet:en_ewt",
     "snips_slots": None,
     "wnut_17": "leondz/wnut_17@refs/convert/parquet",
 }
-COLUMNS = {  # dataset → column → what it holds (goldfish.columns): tags of these words, and whether they tell entities
+COLUMNS = {  # dataset → column → what it holds (data/columns.py): tags of these words, and whether they tell entities
     "ud_english_ewt": {"tokens": ("tokens",), "upos": ("tags", "tokens", False)},
     "snips_slots": {"tokens": ("tokens",), "ner_tags": ("tags", "tokens", True)},
     "wnut_17": {"tokens": ("tokens",), "ner_tags": ("tags", "tokens", True)},

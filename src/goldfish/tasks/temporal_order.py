@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from goldfish.bounds import at_least, between
+from goldfish.config.bounds import at_least, between
 from goldfish.tasks.base import Batch, Task, one_hot, only_last, uniform_cross_entropy
 
 DISTRACTORS = 4

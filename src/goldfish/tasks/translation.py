@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldfish import text
-from goldfish.bounds import at_least, between
-from goldfish.tables import Tables
+from goldfish.config.bounds import at_least, between
+from goldfish.data import text
+from goldfish.data.tables import Tables
+from goldfish.data.text import Ragged
 from goldfish.tasks.base import END, PAD, Batch, StoredTask
-from goldfish.text import Ragged
 
 HUB_IDS = {"tatoeba_en_fr": None, "opus_books_en_fr": "Helsinki-NLP/opus_books:en-fr", "multi30k_en_de": None}
 COLUMNS = {

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from goldfish import registry
-from goldfish.config import CHOICES, over_cells
+from goldfish.config import registry
+from goldfish.config.config import CHOICES, over_cells
 
 if TYPE_CHECKING:
     from goldfish.training.outcome import Outcome

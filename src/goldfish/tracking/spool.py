@@ -1,7 +1,7 @@
 """Outcomes that wait on the disk because the store is away: a file each, which the next command records and removes.
 
 A file is three parts: a line with the magic words and the sha256 of the next line; that line, what is recorded with the
-outcome, as JSON; and the outcome as goldfish.training.portable writes it, which has a checksum of its own.
+outcome, as JSON; and the outcome as goldfish.training.state.portable writes it, which has a checksum of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from goldfish.tracking.recording import slug
-from goldfish.training import portable
 from goldfish.training.outcome import Outcome
+from goldfish.training.state import portable
 
 _MAGIC = b"goldfish waiting 1"
 _SUFFIX, DAMAGED = ".outcome", ".damaged"

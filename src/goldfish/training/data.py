@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.tasks.base import Batch, StoredTask, Task
-from goldfish.training.ahead import Draw, ahead
+from goldfish.training.device.ahead import Draw, ahead
 from goldfish.training.random import generator
 
 _PART = 64  # sequences of an evaluation set taken at once, where their lengths differ

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.probes.gradient_flow import Decay, by_lag, decay, gradient_flow, norms_by_lag
 from goldfish.probes.recall import accuracy_by_lag, recall_horizon
 from goldfish.probes.spectral_radius import spectral_radius

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Batch
 

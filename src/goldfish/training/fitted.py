@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfish import registry
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.tasks.base import Batch, StoredTask, Task
 from goldfish.training.data import PackData
 from goldfish.training.evaluate import Measured, measure_recall, measure_scores, measure_validation

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from goldfish.training import sums
+from goldfish.training.device import sums
 
 
 class ReplicaMean(Metric):

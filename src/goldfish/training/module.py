@@ -12,15 +12,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from goldfish import registry
-from goldfish.config import Config, over_cells
+from goldfish.config import registry
+from goldfish.config.config import Config, over_cells
 from goldfish.engines import select
 from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
-from goldfish.training import finite, graph, sums
-from goldfish.training.alive import Alive, told
+from goldfish.training import finite
 from goldfish.training.data import PackData
+from goldfish.training.device import graph, sums
+from goldfish.training.device.alive import Alive, told
 from goldfish.training.metrics import ReplicaMean
 from goldfish.training.omega import omega_gradient
 from goldfish.training.outcome import Point

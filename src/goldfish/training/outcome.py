@@ -28,7 +28,7 @@ class Outcome:
     """The outcome of one run.
 
     Attributes:
-        config: the resolved configuration (goldfish.config.resolve).
+        config: the resolved configuration (goldfish.config.config.resolve).
         verdict: solved, unsolved, diverged (NaN or inf: a result) or failed (a fault).
         reason: one line for diverged ("loss became nan at step 120") and failed (the exception), else "".
         metrics: final scalars by name, such as "test/accuracy", "test/loss", "gradient/horizon", "recall/horizon",
@@ -43,7 +43,7 @@ class Outcome:
         engine: the engine that trained it: eager, stepwise, cpu or cuda.
         nondeterministic: why the same run may have other bits when it is trained again, else "".
         dataset: the run's test set as MLflow records it: name, digest, source, schema, profile.
-        content: the hash of the real data that it was trained on (goldfish.data.content_hash), "" of synthetic data.
+        content: the hash of the real data that it was trained on (data/sources.py), "" of synthetic data.
     """
 
     config: dict[str, Any]

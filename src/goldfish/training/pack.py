@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from goldfish.config import Config
+from goldfish.config.config import Config
 
 
 def pack_key(config: Config) -> str:

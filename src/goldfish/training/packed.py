@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from goldfish.training import sums
+from goldfish.training.device import sums
 
 
 class PackedWeights:

@@ -15,22 +15,22 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
-from goldfish import registry
 from goldfish.ambient import set_aside
-from goldfish.config import Config
+from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import StoredTask, Task
 from goldfish.threads import one_thread
 from goldfish.training import finite
-from goldfish.training.active import Active
-from goldfish.training.checkpoint import Checkpointing
-from goldfish.training.deterministic import deterministic
+from goldfish.training.device.deterministic import deterministic
 from goldfish.training.evaluate import Measured, measure_recall, measure_scores
 from goldfish.training.fitted import fit_pack
-from goldfish.training.keeper import Keeper
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
 from goldfish.training.pack import pack_key
+from goldfish.training.state.active import Active
+from goldfish.training.state.checkpoint import Checkpointing
+from goldfish.training.state.keeper import Keeper
 
 PACK_SIZE = 16
 Progress = Callable[[int], None]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from goldfish import registry
 from goldfish.ambient import set_aside
+from goldfish.config import registry
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.training.module import PackModule

@@ -15,12 +15,12 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-from goldfish import registry
 from goldfish.bench.bench import Bench, Job
 from goldfish.bench.interleave import reason
 from goldfish.bench.peers import triton_kernels
 from goldfish.bench.problem import CELLS
 from goldfish.bench.rows import Row, not_run, row
+from goldfish.config import registry
 from goldfish.engines.cuda import launch, plan, source
 
 NAME = "compiled"

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from goldfish import registry
 from goldfish.bench.bench import Bench, Job
 from goldfish.bench.interleave import Contestant, NotRun, Timed, ratio, spread
 from goldfish.bench.problem import CELLS
 from goldfish.bench.rows import Row, Target, judged, row
-from goldfish.config import Config, resolve
+from goldfish.config import registry
+from goldfish.config.config import Config, resolve
 
 NAME = "harness"
 TITLE = "The harness around training"
@@ -190,7 +190,7 @@ def _recording(bench: Bench) -> Row:
 
 def _composing(bench: Bench) -> Row:
     """A thousand runs composed and checked, from the words of a command to resolved configurations."""
-    from goldfish.sweep.compose import Composer, loader
+    from goldfish.composing.compose import Composer, loader
 
     seeds = COMPOSED // 24 + 1
     choices = [[f"{line.partition('=')[0]}={value}" for value in line.partition("=")[2].split(",")]

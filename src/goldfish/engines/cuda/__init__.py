@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from goldfish import registry
 from goldfish.cells.base import Cell, HandDerivedCell, State
+from goldfish.config import registry
 from goldfish.engines.cpu import CELLS
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 import goldfish
-from goldfish import registry
 from goldfish.cells.base import HandDerivedCell
+from goldfish.config import registry
 from goldfish.engines import eager
 from goldfish.engines.cuda import function, launch, plan, source, store
 from goldfish.engines.eager import LayerWeights

@@ -1,0 +1,1 @@
+"""Composing configurations with Hydra: the only part that knows it."""

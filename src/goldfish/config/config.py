@@ -1,0 +1,147 @@
+"""The configuration of one run: plain nested dictionaries, filled with defaults and checked against the signatures.
+
+    {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …}, model: {name, …},
+     trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
+
+Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the command line and the sweeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from goldfish.config import registry, signatures
+from goldfish.config.signatures import Parameter
+from goldfish.errors import ConfigError, nearest
+
+CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam", "model": "recurrent"}
+_LONGEST = 250  # characters that MLflow takes of a name
+_SETTINGS = Path(__file__).with_name("settings.py")
+Config = dict[str, Any]
+
+
+def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
+    """The keys below `group`: of the chosen thing for cell, init, task and optimizer, else of trainer or tracking."""
+    if group in CHOICES:
+        return registry.signature(group, name or CHOICES[group]).parameters
+    return signatures.read(_SETTINGS, group).parameters
+
+
+def top_level() -> dict[str, Parameter]:
+    """The keys outside any group: seed and engine."""
+    return signatures.read(_SETTINGS, "run").parameters
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """Return the complete configuration of a run.
+
+    `values` may leave out whatever has a default; a group may be given as its name alone (`cell="lstm"`).
+    Raises ConfigError for an unknown key or choice, a wrong type, a value out of range, or what does not fit together.
+    """
+    groups = [*CHOICES, "trainer", "tracking"]
+    loose = top_level()
+    for key in values:
+        if key not in groups and key not in loose:
+            raise ConfigError(f"{key}={values[key]}: unknown key; {nearest(key, [*groups, *loose])}")
+    resolved: Config = {group: _group(group, values.get(group, {})) for group in groups}
+    resolved |= {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
+    _check_together(resolved)
+    _check_experiment_name(resolved["tracking"]["experiment_name"])
+    return resolved
+
+
+def _group(group: str, given: Any) -> Config:
+    chosen = {"name": given} if isinstance(given, str) else dict(given or {})
+    head = {}
+    if group in CHOICES:
+        head = {"name": chosen.pop("name", CHOICES[group])}
+        registry.signature(group, head["name"])  # raises for an unknown choice
+    known = schema(group, head.get("name"))
+    for key, value in chosen.items():
+        if key not in known:
+            raise unknown_key(group, head.get("name"), key, value)
+    return head | {key: known[key].check(f"{group}.{key}", _value(group, known[key], chosen)) for key in known}
+
+
+def _value(group: str, parameter: Parameter, given: Mapping[str, Any]) -> Any:
+    if parameter.required and parameter.name not in given:
+        raise ConfigError(f"{group}.{parameter.name}: a value is required, {parameter.expected()}")
+    return given.get(parameter.name, parameter.default)
+
+
+def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigError:
+    """The error for a key that the chosen thing does not take: names who takes it, or the nearest key."""
+    head = f"{group}.{key}={value}: "
+    owners = [other for other in registry.names(group) if key in schema(group, other)] if group in CHOICES else []
+    if owners:
+        return ConfigError(f"{head}{group}={name} has no argument '{key}'; it belongs to {group}={', '.join(owners)}")
+    return ConfigError(f"{head}unknown key; {nearest(key, schema(group, name))}")
+
+
+def _check_together(config: Config) -> None:
+    """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
+    cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
+    _check_model(config)
+    _check_omega(config)
+    suits = registry.signature("init", init).constants.get("CELLS")
+    if suits is not None and cell not in suits:
+        fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
+        raise ConfigError(f"init={init}: does not suit cell={cell}, only {', '.join(suits)}; {nearest(init, fitting)}")
+    folder = task.get("data")
+    if folder is not None and not Path(folder).is_dir():
+        what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
+        raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
+    for argument, lengths in registry.signature("task", task["name"]).constants.get("LENGTHS", {}).items():
+        only = lengths[task[argument]]
+        if task["length"] != only:
+            raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
+
+
+def _check_model(config: Config) -> None:
+    """Refuse a model that does not suit the task, and arguments or cells that it does not use there."""
+    model, task = config["model"]["name"], config["task"]["name"]
+    described, asked = registry.signature("model", model), registry.signature("task", task).attributes
+    readout, kind = asked.get("readout", "last"), asked.get("kind", "classification")
+    suited = described.constants.get("READOUTS", (readout,)), described.constants.get("KINDS", (kind,))
+    if readout not in suited[0] or kind not in suited[1]:
+        what = "a value" if kind not in suited[1] else {"every": "an answer at every step"}.get(readout, "a sequence")
+        raise ConfigError(f"model={model}: task={task} asks for {what}, which it does not give; use model=recurrent")
+    for name, readouts in described.constants.get("ONLY", {}).items():
+        if readout not in readouts and config["model"][name] != described.parameters[name].default:
+            raise ConfigError(f"model.{name}={config['model'][name]}: has no meaning for task={task}; leave it out")
+    for group in () if over_cells(model) else ("cell", "init"):
+        if config[group] != _group(group, {}):
+            head = f"{group}={config[group]['name']}: model={model} has no {group}"
+            raise ConfigError(f"{head}; leave cell and init at their defaults")
+
+
+def _check_omega(config: Config) -> None:
+    """Refuse Ω where it is not defined: the adjoint of one layer of a vanilla RNN, read in one direction."""
+    weight, cell, model = config["trainer"]["omega"], config["cell"], config["model"]
+    one = model["name"] == "recurrent" and not model["bidirectional"] and cell["num_layers"] == 1
+    readout = registry.signature("task", config["task"]["name"]).attributes.get("readout", "last")
+    if weight and not (cell["name"] == "rnn" and one and readout != "decoded"):
+        raise ConfigError(f"trainer.omega={weight}: only cell=rnn of one layer, in one direction, has it; expected 0")
+
+
+def over_cells(model: str) -> bool:
+    """True for a model that `cell` and `init` describe; a bag of words has neither."""
+    return bool(registry.signature("model", model).constants.get("OVER_CELLS"))
+
+
+def _check_experiment_name(name: str) -> None:
+    """Refuse a name of an MLflow experiment that could pass for a path or upset a terminal."""
+    head = f"tracking.experiment_name={name}: "
+    if not name.strip() or name != name.strip():
+        raise ConfigError(f"{head}expected a name without spaces around it")
+    if len(name) > _LONGEST or not name.isprintable():
+        raise ConfigError(f"{head}expected at most {_LONGEST} printable characters")
+    leads = any(part in ("", ".", "..") for part in name.removeprefix("/").split("/"))
+    if "\\" in name or name.startswith("~") or leads:
+        raise ConfigError(f"{head}expected a name, no path that leads elsewhere")
+
+
+def _suited(init: str, cell: str) -> tuple[str, ...]:
+    return registry.signature("init", init).constants.get("CELLS", (cell,))

@@ -1,0 +1,190 @@
+"""Typed signatures, read from source without importing it: they are the configuration's schema.
+
+A file `inits/chrono.py` holds one public function or class `chrono`; its keyword-only arguments, with literal defaults,
+`Literal` choices and bounds in `Annotated`, are the keys `init.<argument>`. Reading them must not import torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from goldfish.config import bounds
+from goldfish.config.bounds import Bound
+from goldfish.errors import ConfigError, nearest
+
+TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One configuration key: its type, whether it may be null, its choices and bounds, and its default."""
+
+    name: str
+    type: type
+    default: Any = None
+    optional: bool = False
+    choices: tuple[str, ...] | None = None
+    bound: Bound | None = None
+    required: bool = False
+
+    def expected(self) -> str:
+        """The valid values, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        bound = f" {self.bound}" if self.bound else ""
+        return f"{self.type.__name__}{bound}{' or null' if self.optional else ''}"
+
+    def check(self, key: str, value: Any) -> Any:
+        """Return the value as Python has it, an int as a float where one is wanted; raise ConfigError otherwise.
+
+        A number of numpy or torch is that number, and -0.0 is 0.0: the same run has one fingerprint.
+        """
+        if value is None and self.optional:
+            return None
+        value = _plain(value)
+        if self.choices is not None:
+            if value not in self.choices:
+                raise ConfigError(f"{key}={value}: {nearest(value, self.choices)}")
+            return value
+        if self.type is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = self._float(key, value)
+        if not isinstance(value, self.type) or (self.type is int and isinstance(value, bool)):
+            raise ConfigError(f"{key}={value}: expected {self.expected()}")
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key}={value}: expected a text that is not empty")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"{key}={_shown(value)}: expected {self.expected()} of at most 64 bits")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: expected a finite {self.expected()}")
+        if isinstance(value, (int, float)) and self.bound is not None and not self.bound.holds(value):
+            raise ConfigError(f"{key}={value}: expected {self.expected()}")
+        return value
+
+    def _float(self, key: str, value: float) -> float:
+        """A number as a float, never a negative zero."""
+        try:
+            return float(value) + 0.0
+        except OverflowError as error:
+            raise ConfigError(f"{key}={_shown(value)}: expected a finite {self.expected()}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What numpy or torch hold in an object of their own, as Python has it; a path as its text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def _shown(value: float) -> str:
+    """A number for a message: Python does not write out an integer of thousands of digits."""
+    return str(value) if not isinstance(value, int) or value.bit_length() < 10_000 else f"{hex(value)[:20]}…"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The keyword-only arguments of a function or class, its docstring's first line, and the module's constants.
+
+    `attributes` are a class's own literal ones, such as `readout = "every"`; those it inherits are not among them.
+    """
+
+    name: str
+    path: Path
+    parameters: dict[str, Parameter]
+    summary: str = ""
+    constants: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def read(path: Path, name: str) -> Signature:
+    """Read the signature of the function or class in `path` whose name equals `name`, case and underscores aside.
+
+    Raises ConfigError when there is none, or when an annotation is not one that a configuration can hold.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wanted = name.replace("_", "").lower()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.replace("_", "").lower() == wanted:
+            function = _initialiser(node) if isinstance(node, ast.ClassDef) else node
+            parameters = _parameters(function, path) if function else {}
+            doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
+            attributes = _literals(node.body) if isinstance(node, ast.ClassDef) else {}
+            return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree), attributes)
+    raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name")
+
+
+def _initialiser(node: ast.ClassDef) -> ast.FunctionDef | None:
+    functions = (item for item in node.body if isinstance(item, ast.FunctionDef))
+    return next((item for item in functions if item.name == "__init__"), None)
+
+
+def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Parameter]:
+    found = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        if argument.annotation is None:
+            raise ConfigError(f"{path}: argument '{argument.arg}' has no type")
+        found[argument.arg] = _parameter(argument.arg, argument.annotation, default, path)
+    return found
+
+
+def _parameter(name: str, annotation: ast.expr, default: ast.expr | None, path: Path) -> Parameter:
+    described: dict[str, Any] = {"type": str}
+    _describe(annotation, described, f"{path}: argument '{name}'")
+    if default is None:
+        return Parameter(name, required=True, **described)
+    return Parameter(name, default=ast.literal_eval(default), **described)
+
+
+def _describe(node: ast.expr, found: dict[str, Any], where: str) -> None:
+    """Fill `found` with type, optional, choices and bound from an annotation's syntax."""
+    if isinstance(node, ast.Name) and node.id in TYPES:
+        found["type"] = TYPES[node.id]
+    elif isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant) and node.right.value is None:
+        found["optional"] = True
+        _describe(node.left, found, where)
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
+        elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        found["choices"] = tuple(ast.literal_eval(element) for element in elements)
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+        assert isinstance(node.slice, ast.Tuple)
+        inner, bound = node.slice.elts
+        _describe(inner, found, where)
+        found["bound"] = _bound(bound, where)
+    else:
+        raise ConfigError(f"{where}: '{ast.unparse(node)}' is no type that a configuration can hold")
+
+
+def _bound(node: ast.expr, where: str) -> Bound:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("at_least", "above", "between")
+    ):
+        return getattr(bounds, node.func.id)(*(ast.literal_eval(argument) for argument in node.args))
+    raise ConfigError(f"{where}: '{ast.unparse(node)}' is no bound (at_least, above, between)")
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    """Module-level constants with literal values, such as `CELLS = ("lstm", "gru")`."""
+    return {name: value for name, value in _literals(tree.body).items() if name.isupper()}
+
+
+def _literals(body: Sequence[ast.stmt]) -> dict[str, Any]:
+    """What is assigned a literal value there, annotated or not."""
+    found = {}
+    for node in body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        if isinstance(target, ast.Name) and value is not None:
+            try:
+                found[target.id] = ast.literal_eval(value)
+            except ValueError:  # not a literal: no concern of the configuration
+                continue
+    return found

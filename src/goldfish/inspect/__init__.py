@@ -1,0 +1,1 @@
+"""What has become of every run, told without training anything."""

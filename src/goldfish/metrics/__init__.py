@@ -1,1 +1,0 @@
-"""Metrics of the field that no library in use here has."""

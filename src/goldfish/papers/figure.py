@@ -1,0 +1,187 @@
+"""Our runs beside what a paper reports: a row for each claim, ours with its interval, theirs as a mark, the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from goldfish.figures import grid, style
+from goldfish.figures.palette import GREY
+from goldfish.figures.statistics import Interval, mean_interval, wilson_interval
+from goldfish.papers import published, rules
+from goldfish.papers.published import Claim
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {rules.REPRODUCED: "#009E73", rules.NOT: "#D55E00", rules.INCONCLUSIVE: "#E69F00"}
+OURS, OTHERS = "#0072B2", "#56B4E9"
+LABELS = {
+    "solved": "share of runs solved",
+    "time_to_solve": "training steps until solved, the budget where not",
+    "val/loss": "validation loss",
+    "gradient/decay_rate_before": "gradient decay rate before training",
+    "gradient/horizon_before": "gradient horizon before training",
+}
+WHOLE = ("solved", "time_to_solve")  # their labels say what is counted
+WIDEST = 58  # characters of a claim in a line
+LOGARITHMIC = 30.0  # a metric whose values lie further apart than this factor is drawn on a logarithmic axis
+
+
+class Drawn(NamedTuple):
+    """What is drawn of one side of a claim."""
+
+    interval: Interval
+    values: Sequence[float]
+    lost: int = 0  # runs without a value of their own
+
+
+def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
+    """Draw an experiment's claims from its tables into `out`."""
+    claims = published.read(folder)
+    samples = pd.DataFrame(runs.attrs.get("samples", []))
+    return style.save(draw(claims, runs, samples), out / "figure1_beside_published")
+
+
+def text(folder: Path, runs: pd.DataFrame) -> str:
+    """What an experiment ends with: a line for each claim of which there are runs."""
+    samples = pd.DataFrame(runs.attrs.get("samples", []))
+    claims = published.read(folder)
+    judged = [published.judge(claim, runs, samples) for claim in claims]
+    found = zip(claims, judged, strict=True)
+    lines = [f"{one.verdict or 'orientation'}: {claim.claim}: {one.told}" for claim, one in found]
+    return "\n".join([*lines, f"In all: {rules.overall([one.verdict for one in judged])}"])
+
+
+@style.paper()
+def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
+    """A panel for each metric, a row for each claim of which there are runs; where there are none, that is said."""
+    shown = [claim for claim in claims if claim.rule != "note" or claim.select]
+    metrics: dict[tuple[str, str], list[Claim]] = {}
+    for claim in shown:
+        if _drawn(claim, claim.select, runs, samples) is not None:
+            metrics.setdefault((claim.metric, claim.unit), []).append(claim)
+    if not metrics:
+        figure, axes = style.panels(1, 1, height=0.4)
+        axes[0, 0].axis("off")
+        axes[0, 0].text(0, 0.5, "None of the published settings was run at this scale.", va="center")
+        return figure
+    heights = [0.24 * len(own) + 0.12 for own in metrics.values()]
+    figure, axes = style.panels(
+        len(metrics), 1, height=heights, left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.5), note=_NOTE
+    )
+    for ax, ((metric, unit), own) in zip(axes[:, 0], metrics.items(), strict=True):
+        _panel(ax, own, runs, samples)
+        ax.set_title(_title(metric, unit))
+    return figure
+
+
+def _title(metric: str, unit: str) -> str:
+    """What is on the axis, with its unit unless the name says it."""
+    label = LABELS.get(metric, metric.replace("/", " ").replace("_", " "))
+    return label if metric in WHOLE or unit in label else f"{label} ({unit})"
+
+
+_NOTE = (
+    "Diamond and bar: our mean (or share) and its 95 % interval; circles: runs; light: the other side of a comparison. "
+    "Star: published; grey: its tolerance, or the limit of the claim."
+)
+
+
+def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> None:
+    seen: list[float] = []
+    values: list[float] = []
+    for place, claim in enumerate(claims):
+        judged = published.judge(claim, runs, samples)
+        lost = 0
+        for pairs, colour, offset in ((claim.versus, OTHERS, 0.22), (claim.select, OURS, 0.0)):
+            found = _drawn(claim, pairs, runs, samples) if pairs else None
+            if found is not None:
+                seen += _one(ax, found, place + offset, colour)
+                values += found.values
+                lost += found.lost
+        seen += _theirs(ax, claim, place)
+        what = "unsolved" if claim.metric == "time_to_solve" else "without a value"
+        told = (judged.verdict or "orientation") + (f"\n{lost} {what}" if lost else "")
+        colour = COLOURS.get(judged.verdict, GREY)
+        ax.annotate(
+            told, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+            size=6, color=colour,
+        )  # fmt: skip
+    _axis(ax, seen, values)
+    if claims[0].metric == "solved":
+        ax.set_xlim(-0.03, 1.03)
+    style.ticks(ax.yaxis, [float(place) for place in range(len(claims))])
+    ax.set_yticklabels([_short(claim.claim) for claim in claims], size=6)
+    ax.set_ylim(len(claims) - 0.4, -0.6)
+
+
+def _axis(ax: Axes, seen: Sequence[float], values: Sequence[float]) -> None:
+    """Logarithmic where what is seen is positive and far apart; of positive values nothing below zero is shown."""
+    if seen and min(seen) > 0 and max(seen) / min(seen) > LOGARITHMIC:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        return
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    if values and min(values) >= 0:  # an interval goes on there; what is measured does not
+        left, right = ax.get_xlim()
+        ax.set_xlim(left=max(left, -0.03 * right))
+
+
+def _one(ax: Axes, found: Drawn, place: float, colour: str) -> list[float]:
+    interval = found.interval
+    ax.plot(found.values, [place] * len(found.values), "o", markersize=2, markerfacecolor="none",
+            markeredgecolor=colour, markeredgewidth=0.4, alpha=0.6)  # fmt: skip
+    ends = [interval.estimate]
+    if interval.known:
+        ends += [interval.low, interval.high]
+        ax.plot([interval.low, interval.high], [place, place], color=colour, linewidth=0.9)
+    ax.plot([interval.estimate], [place], "D", color=colour, markersize=3, zorder=4, clip_on=False)
+    return [*ends, *found.values]
+
+
+def _theirs(ax: Axes, claim: Claim, place: float) -> list[float]:
+    """The published mark."""
+    if claim.rule in ("more", "less", "ratio") or math.isnan(claim.value):
+        return []
+    value = claim.value / claim.n if claim.rule == "success" else claim.value
+    if claim.rule == "value":
+        ax.plot([value - claim.tolerance, value + claim.tolerance], [place] * 2, color=GREY, alpha=0.35, linewidth=4,
+                solid_capstyle="butt", zorder=0)  # fmt: skip
+    if claim.rule in ("above", "below"):
+        ax.plot([value, value], [place - 0.35, place + 0.35], color=GREY, linewidth=1)
+    else:
+        ax.plot([value], [place], "*", color="black", markersize=5, zorder=5, clip_on=False)
+    return [value]
+
+
+def _drawn(claim: Claim, pairs: dict[str, str], runs: pd.DataFrame, samples: pd.DataFrame) -> Drawn | None:
+    rows = published.chosen(published.table(claim, runs, samples), pairs)
+    if rows.empty:
+        return None
+    if claim.metric == "solved":
+        solved, n = published.count(rows)
+        return Drawn(wilson_interval(solved, n), [])
+    if claim.metric == "time_to_solve":
+        times = published.times(rows)
+        return Drawn(mean_interval(times.steps), times.steps, len(rows) - published.count(rows)[0])
+    column = list(grid.column(rows, claim.metric))
+    values = [value for value in column if math.isfinite(value)]
+    return Drawn(mean_interval(values), values, len(column) - len(values)) if values else None
+
+
+def _short(text: str) -> str:
+    """A claim in at most two lines."""
+    if len(text) <= WIDEST:
+        return text
+    cut = text.rfind(" ", 0, WIDEST)
+    rest = text[cut + 1 :]
+    return f"{text[:cut]}\n{rest if len(rest) <= WIDEST else rest[: WIDEST - 1] + '…'}"

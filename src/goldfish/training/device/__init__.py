@@ -1,0 +1,1 @@
+"""What only a GPU needs of the training of a pack."""

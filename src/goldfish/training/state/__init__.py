@@ -1,0 +1,1 @@
+"""The state of a pack in training, kept on disk."""
