@@ -111,18 +111,25 @@ def kept(experiment: Experiment, scale: str) -> Path:
 def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> tuple[list[Path], str]:
     """Draw the experiment's figures into `out`, and return their files and the table of what the runs came to.
 
-    Both are the business of the experiment's figure.py, `draw` and `table`; without a `table` there is a general one,
-    without a figure.py there are no figures.
+    Both are the business of the experiment's figure.py, `draw` and `table`; without a `table` there is a general one.
+    Without a figure.py our runs are drawn beside the published values of published.csv; without those, nothing is.
     """
     from goldfish.figures.load import figure_module
     from goldfish.figures.table import text
 
-    if not (experiment.folder / "figure.py").is_file():
-        return [], text(runs)
-    module = figure_module(experiment.folder)
     out.mkdir(parents=True, exist_ok=True)
+    if not (experiment.folder / "figure.py").is_file():
+        return _beside_published(experiment.folder, runs, out) or ([], text(runs))
+    module = figure_module(experiment.folder)
     files = [Path(path) for path in module.draw(runs, curves, out)]
     return files, module.table(runs) if hasattr(module, "table") else text(runs)
+
+
+def _beside_published(folder: Path, runs: pd.DataFrame, out: Path) -> tuple[list[Path], str] | None:
+    from goldfish.papers import figure
+    from goldfish.papers.published import read
+
+    return (figure.save(folder, runs, out), figure.text(folder, runs)) if read(folder) else None
 
 
 def _write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
