@@ -20,9 +20,9 @@ PACKAGES = (
     *("pytest", "pytest-timeout", "hypothesis"),
 )
 TESTS = (
-    *("test_architecture.py", "test_config.py", "check/test_rules.py"),
-    *("sweep/test_claims.py", "sweep/test_grids.py", "sweep/test_overrides.py", "sweep/test_packs.py"),
-    *("figures/test_criterion.py", "figures/test_selection.py", "figures/test_statistics.py"),
+    *("test_architecture.py", "config/test_config.py", "papers/test_rules.py"),
+    *("sweep/test_claims.py", "composing/test_grids.py", "composing/test_overrides.py", "sweep/test_packs.py"),
+    *("papers/test_criterion.py", "papers/test_selection.py", "figures/test_statistics.py"),
 )
 COMPILED = """
 import pathlib, sys

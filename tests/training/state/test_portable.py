@@ -73,7 +73,7 @@ def test_a_missing_end_is_noticed(share: float) -> None:
 
 def test_reading_needs_no_torch() -> None:
     data = portable.dumps(make_outcome())
-    script = "import sys; from goldfish.training import portable; portable.loads(sys.stdin.buffer.read())\n"
+    script = "import sys; from goldfish.training.state import portable; portable.loads(sys.stdin.buffer.read())\n"
     script += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
     assert done.stdout.strip() == b"False"
