@@ -31,7 +31,7 @@ with kernel_cache.alone("rnn-float32"):
 """
 FORKS = """
 import os, threading
-import goldfish.sweep.described
+import goldfish.sweep.work
 from goldfish.engines import cpu
 print(cpu.load.cache_info().currsize, threading.active_count(), len(os.listdir("/proc/self/task")))
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from goldfish.config.config import Config
-from goldfish.sweep import described
+from goldfish.sweep import work
 from goldfish.training.outcome import Outcome
 
 BAD = 3  # the seed of the run
@@ -21,7 +21,7 @@ def train_pack(configs: Sequence[Config], progress: Callable[[int], None], **opt
     """Train, unless the bad run is among them."""
     if any(config["seed"] == BAD for config in configs):
         CRASHES[os.environ[HOW]]()
-    return described.train_pack(configs, progress, **options)
+    return work.train_pack(configs, progress, **options)
 
 
 def _raise() -> None:

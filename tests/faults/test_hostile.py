@@ -189,10 +189,10 @@ def test_a_pickled_checkpoint(here: Path, caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.mark.parametrize("head", [b"", b"goldfish outcome 1\n"], ids=["bare", "with a head"])
 def test_a_pickled_outcome(head: bytes, here: Path) -> None:
-    from goldfish.training.state import portable
+    from goldfish.training.state import container
 
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
-        portable.loads(head + pickle.dumps(Evil()))
+        container.loads(head + pickle.dumps(Evil()))
     assert not (here / CANARY).exists()
 
 

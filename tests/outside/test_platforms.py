@@ -83,7 +83,7 @@ def test_without_proc_a_claim_lives_as_long_as_its_process(tmp_path: Path) -> No
 
 def test_workers_are_not_forked_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert starting.prepare("goldfish.sweep.described:train_pack").get_start_method() == "spawn"
+    assert starting.prepare("goldfish.sweep.work:train_pack").get_start_method() == "spawn"
 
 
 ORPHAN = """

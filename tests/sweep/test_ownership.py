@@ -119,16 +119,16 @@ def test_what_another_process_records_meanwhile_is_not_trained_again(rerun: Reru
 
 def test_a_damaged_message_is_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is believed."""
-    from goldfish.training.state import portable
+    from goldfish.training.state import container
 
     store, log = FakeStore(), tmp_path / "log"
-    loads, calls = portable.loads, []
+    loads, calls = container.loads, []
 
     def damaged(data: bytes) -> object:
         calls.append(json.dumps(len(data)))
         return loads(data if len(calls) > 1 else data[:-1] + b"?")
 
-    monkeypatch.setattr(portable, "loads", damaged)
+    monkeypatch.setattr(container, "loads", damaged)
     configs = [config(seed, log) for seed in range(2)]
     report = run_sweep(configs, store=store, workers=1, trainer="stand_ins:train", stream=io.StringIO())
     assert (report.done, store.seeds()) == (2, [0, 1])

@@ -16,7 +16,7 @@ from goldfish.errors import ConfigError
 from goldfish.probes.gradient_flow import GradientFlow, gradient_flow
 from goldfish.recurrent import Recurrent
 from goldfish.training.device.graph import GraphedStep
-from goldfish.training.packed import PackedWeights
+from goldfish.training.weights import PackedWeights
 
 INSTRUMENTED = "instrumented"
 OURS = f"goldfish auto, {INSTRUMENTED}"

@@ -1,6 +1,6 @@
 """A pack trained as a sweep does, which writes down when its first step was done: see goldfish.bench.first_step.
 
-Imported by the server that workers are forked from, as goldfish.sweep.described is.
+Imported by the server that workers are forked from, as goldfish.sweep.work is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from goldfish.config.config import Config
-from goldfish.sweep import described
+from goldfish.sweep import work
 from goldfish.training.outcome import Outcome
 
 FILE = "GOLDFISH_BENCH_FIRST_STEP"  # environment variable: where the time is written
@@ -27,4 +27,4 @@ def train_pack(configs: Sequence[Config], progress: Callable[[int], None], **opt
             file.write_text(repr(time.time()))
         progress(steps)
 
-    return described.train_pack(configs, watched, **options)
+    return work.train_pack(configs, watched, **options)

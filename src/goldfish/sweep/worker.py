@@ -1,7 +1,7 @@
 """Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
 
 Nothing that travels can hold code: packs come and news goes as JSON, an outcome as a checked frame of
-goldfish.training.state.portable. The parent decides what has become of a run.
+goldfish.training.state.container. The parent decides what has become of a run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from goldfish.errors import ConfigError
 from goldfish.training.outcome import Outcome
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted
 
-TRAINER = "goldfish.sweep.described:train_pack"
+TRAINER = "goldfish.sweep.work:train_pack"
 # One thread per pack; MKL's result must not depend on memory alignment: read when torch is loaded. The last two keep
 # freed memory in the process: a training step's large tensors would page-fault anew each time.
 ENVIRONMENT = {
@@ -139,13 +139,13 @@ def _answer(
 
     SystemExit is a failure like any other: Lightning turns some exceptions into it.
     """
-    from goldfish.training.state import portable
+    from goldfish.training.state import container
 
     try:
         outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=lambda: told.stop)
         if len(outcomes) != len(configs):
             raise RuntimeError(f"{len(configs)} runs came back as {len(outcomes)} outcomes")
-        frames = [portable.dumps(outcome) for outcome in outcomes]
+        frames = [container.dumps(outcome) for outcome in outcomes]
     except Interrupted as error:
         _send(connection, "interrupted", error.step)
     except ConfigError as error:

@@ -1,7 +1,7 @@
 """Outcomes that wait on the disk because the store is away: a file each, which the next command records and removes.
 
 A file is three parts: a line with the magic words and the sha256 of the next line; that line, what is recorded with the
-outcome, as JSON; and the outcome as goldfish.training.state.portable writes it, which has a checksum of its own.
+outcome, as JSON; and the outcome as goldfish.training.state.container writes it, which has a checksum of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from goldfish.tracking.recording import slug
 from goldfish.training.outcome import Outcome
-from goldfish.training.state import portable
+from goldfish.training.state import container
 
 _MAGIC = b"goldfish waiting 1"
 _SUFFIX, DAMAGED = ".outcome", ".damaged"
@@ -48,7 +48,7 @@ def put(state: Path, about: About, outcome: Outcome) -> Path:
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(head + portable.dumps(outcome))
+            file.write(head + container.dumps(outcome))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -79,7 +79,7 @@ def read(path: Path) -> tuple[About, Outcome]:
     with path.open("rb") as file:
         about = _about(path, file.readline(256), file.readline())
         try:
-            return about, portable.loads(file.read())
+            return about, container.loads(file.read())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -25,8 +25,8 @@ from goldfish.training.device.alive import Alive, told
 from goldfish.training.metrics import ReplicaMean
 from goldfish.training.omega import omega_gradient
 from goldfish.training.outcome import Point
-from goldfish.training.packed import PackedWeights
 from goldfish.training.random import generator
+from goldfish.training.weights import PackedWeights
 
 
 def build_model(configs: Sequence[Config], task: Task) -> nn.Module:

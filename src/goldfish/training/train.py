@@ -23,14 +23,13 @@ from goldfish.tasks.base import StoredTask, Task
 from goldfish.threads import one_thread
 from goldfish.training import finite
 from goldfish.training.device.deterministic import deterministic
+from goldfish.training.estimators import fit_pack
 from goldfish.training.evaluate import Measured, measure_recall, measure_scores
-from goldfish.training.fitted import fit_pack
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
 from goldfish.training.pack import pack_key
-from goldfish.training.state.active import Active
 from goldfish.training.state.checkpoint import Checkpointing
-from goldfish.training.state.keeper import Keeper
+from goldfish.training.state.running_pack import Checkpoints, RunningPack
 
 PACK_SIZE = 16
 Progress = Callable[[int], None]
@@ -92,20 +91,20 @@ def train_pack(
             task.check()
         if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
-        active = Active(configs, task, device, dtype)
-        finite.check_weights(active.module.model, configs)
-        keeper = Keeper(active, checkpointing, stop, started)
-        keeper.resume()
-        if progress and active.module.steps_done:
-            progress(active.module.steps_done * len(configs))
-        _fit(active, keeper, progress)
-        module, data, measured = active.module, active.data, active.measured
+        running = RunningPack(configs, task, device, dtype)
+        finite.check_weights(running.module.model, configs)
+        checkpoints = Checkpoints(running, checkpointing, stop, started)
+        checkpoints.resume()
+        if progress and running.module.steps_done:
+            progress(running.module.steps_done * len(configs))
+        _fit(running, checkpoints, progress)
+        module, data, measured = running.module, running.data, running.measured
         if progress and module.over:
             progress((first["trainer"]["max_steps"] - module.steps_done) * len(configs))
-        recall = measure_recall(module, data, keeper.look)
-        scores = measure_scores(module, data, keeper.look)
+        recall = measure_recall(module, data, checkpoints.look)
+        scores = measure_scores(module, data, checkpoints.look)
         seconds = (time.time() - started) / len(configs)
-        spent = keeper.spent() / len(configs)
+        spent = checkpoints.spent() / len(configs)
         for row, found, scored in zip(measured.rows, recall, scores, strict=True):
             row.metrics |= (
                 found.metrics
@@ -134,15 +133,15 @@ def _device(accelerator: str) -> torch.device:
 class _Probe(pl.Callback):
     """Gradient flow and other probes halfway."""
 
-    def __init__(self, active: Active) -> None:
-        self.active = active
+    def __init__(self, running: RunningPack) -> None:
+        self.running = running
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """Halfway."""
         assert isinstance(pl_module, PackModule)
         steps = pl_module.configs[0]["trainer"]["max_steps"]
         if steps > 1 and pl_module.steps_done == steps // 2:
-            self.active.measured.take(pl_module, self.active.data, "half")
+            self.running.measured.take(pl_module, self.running.data, "half")
 
 
 class _Signals(pl.Callback):
@@ -168,14 +167,14 @@ class _Report(pl.Callback):
         self.progress(self.runs)
 
 
-def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
+def _fit(running: RunningPack, checkpoints: Checkpoints, progress: Progress | None) -> None:
     """Train to the last step from wherever the pack stands, and validate where that is due."""
-    settings = active.configs[0]["trainer"]
+    settings = running.configs[0]["trainer"]
     last, every = settings["max_steps"], settings["validate_every"]
-    report = [_Report(len(active.configs), progress)] if progress else []
-    callbacks = [_Signals(), _Probe(active), *keeper.callbacks, *report]
+    report = [_Report(len(running.configs), progress)] if progress else []
+    callbacks = [_Signals(), _Probe(running), *checkpoints.callbacks, *report]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    active.measured.take(active.module, active.data, "before")
+    running.measured.take(running.module, running.data, "before")
     with warnings.catch_warnings():
         # our loaders yield batches that are on the device already; workers would only copy them
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -184,25 +183,25 @@ def _fit(active: Active, keeper: Keeper, progress: Progress | None) -> None:
         warnings.filterwarnings("ignore", ".*dataloader_iter.*")  # it may change, says Lightning
         warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a hint about jobs of several processes
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
-        _validate(active, callbacks)
-        while (done := active.module.steps_done) < last and not active.module.over:
-            if active.module.thinned:
-                active.leave_out_stopped()
+        _validate(running, callbacks)
+        while (done := running.module.steps_done) < last and not running.module.over:
+            if running.module.thinned:
+                running.leave_out_stopped()
             # Lightning counts from where a fit starts: between two validations, the first one ends at the second
             ahead = every - done % every
             steps = last - done if ahead == every else min(ahead, last - done)
-            active.data.start = done
-            lightning_trainer(active.device, callbacks, steps, ahead).fit(active.module, datamodule=active.data)
-        keeper.look()
-        _validate(active, callbacks)
-    active.take_in_all()
-    active.measured.take(active.module, active.data, "after")
+            running.data.start = done
+            lightning_trainer(running.device, callbacks, steps, ahead).fit(running.module, datamodule=running.data)
+        checkpoints.look()
+        _validate(running, callbacks)
+    running.take_in_all()
+    running.measured.take(running.module, running.data, "after")
 
 
-def _validate(active: Active, callbacks: list[pl.Callback]) -> None:
-    if active.module.validation_due:
-        trainer = lightning_trainer(active.device, callbacks)
-        trainer.validate(active.module, datamodule=active.data, verbose=False)
+def _validate(running: RunningPack, callbacks: list[pl.Callback]) -> None:
+    if running.module.validation_due:
+        trainer = lightning_trainer(running.device, callbacks)
+        trainer.validate(running.module, datamodule=running.data, verbose=False)
 
 
 def lightning_trainer(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goldfish.training.packed import PackedWeights
+from goldfish.training.weights import PackedWeights
 
 
 class Products(nn.Module):
