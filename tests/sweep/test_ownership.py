@@ -16,7 +16,7 @@ from goldfish.sweep import claims
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.run import run_sweep
-from goldfish.sweep.todo import Rerun
+from goldfish.sweep.workload import Rerun
 from goldfish.tracking import views
 from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import Checkpointing

@@ -1,4 +1,4 @@
-"""What every way of starting runs ends in: the sweep is trained and recorded, and its counts are printed."""
+"""A sweep is trained and recorded, and its counts are printed, whichever command started it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from goldfish.sweep import packs
 from goldfish.sweep.claims import Claim, Claims, Key, claim
 from goldfish.sweep.record import Interruption, Recorder, Store
 from goldfish.sweep.source import training_hash
-from goldfish.sweep.todo import Todo
+from goldfish.sweep.workload import Workload
 from goldfish.training.pack import pack_key
 from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import Checkpointing
@@ -36,13 +36,15 @@ class Checkpoints:
         """Whether any are written."""
         return self.minutes is not None or self.steps is not None
 
-    def of(self, todo: Todo, pack: Sequence[int]) -> Checkpointing | None:
+    def of(self, workload: Workload, pack: Sequence[int]) -> Checkpointing | None:
         """What a worker is told."""
         if not self.on:
             return None
-        config = todo.configs[pack[0]]
+        config = workload.configs[pack[0]]
         source = self.sources.setdefault(pack_key(config), training_hash(config))
-        return Checkpointing(self.folder, tuple(name(todo.keys[run]) for run in pack), self.steps, self.minutes, source)
+        return Checkpointing(
+            self.folder, tuple(name(workload.keys[run]) for run in pack), self.steps, self.minutes, source
+        )
 
 
 def name(key: Key) -> str:
@@ -50,9 +52,9 @@ def name(key: Key) -> str:
     return "/".join(key)
 
 
-def tidy(todo: Todo, state: Path) -> None:
+def tidy(workload: Workload, state: Path) -> None:
     """Remove the claims and checkpoints of recorded runs whose process was killed before it could."""
-    recorded = {todo.keys[run] for run in todo.keys.keys() - set(todo.left)}
+    recorded = {workload.keys[run] for run in workload.keys.keys() - set(workload.left)}
     claims = Claims(state / "claims")
     claims.drop(item for item in claims.all() if item.key in recorded and not claims.alive(item))
     checkpoint.discard(state / "checkpoints", {name(key) for key in recorded})
@@ -70,7 +72,7 @@ class Ownership:
     """Claims runs for this process just before they are trained, and gives them up when they are recorded.
 
     Args:
-        todo: the sweep.
+        workload: the sweep.
         store: where outcomes go; claims lie in its state folder.
         sweep: the sweep's name.
         checkpoints: of the sweep.
@@ -79,31 +81,31 @@ class Ownership:
 
     def __init__(
         self,
-        todo: Todo,
+        workload: Workload,
         store: Store,
         sweep: str,
         checkpoints: Checkpoints,
         found_recorded: Callable[[Sequence[int]], None],
     ) -> None:
-        self.todo, self.store, self.sweep, self.checkpoints = todo, store, sweep, checkpoints
+        self.workload, self.store, self.sweep, self.checkpoints = workload, store, sweep, checkpoints
         self.found_recorded = found_recorded
         self.claims = Claims(store.state / "claims")
         self.elsewhere: dict[int, Claim] = {}
-        self._run = {key: index for index, key in todo.keys.items()}
+        self._run = {key: index for index, key in workload.keys.items()}
         self._mine: set[int] = set()
-        self._recorded = {name(todo.keys[index]) for index in todo.keys.keys() - set(todo.left)}
+        self._recorded = {name(workload.keys[index]) for index in workload.keys.keys() - set(workload.left)}
         self._lock = threading.Lock()  # the recorder calls `recorded` from its thread
         self.recorder: Recorder | None = None
 
     def packs(self, runs: Sequence[int], size: packs.Size, workers: int, *, gpu: bool) -> list[list[int]]:
         """What is trained together: first what checkpoints were found of, then the rest as goldfish.sweep.packs."""
-        index = {name(self.todo.keys[run]): run for run in runs}
+        index = {name(self.workload.keys[run]): run for run in runs}
         again: dict[tuple[Path, str], list[int]] = {}
         for found in sorted(checkpoint.find(self.checkpoints.folder), key=lambda item: -item.step):
             for run in [index.pop(wanted) for wanted in found.names if wanted in index]:
-                again.setdefault((found.path, pack_key(self.todo.configs[run])), []).append(run)
+                again.setdefault((found.path, pack_key(self.workload.configs[run])), []).append(run)
         rest = sorted(index.values())
-        grouped = packs.group([self.todo.configs[run] for run in rest], size, workers, gpu=gpu)
+        grouped = packs.group([self.workload.configs[run] for run in rest], size, workers, gpu=gpu)
         return [*again.values(), *([rest[place] for place in pack] for pack in grouped)]
 
     def admit(self, pack: tuple[int, ...]) -> tuple[int, ...]:
@@ -112,7 +114,9 @@ class Ownership:
             fresh = [run for run in pack if run not in self._mine]
         if not fresh:
             return pack
-        taken = self.claims.take([claim(self.todo.keys[run], self.todo.labels[run], self.sweep) for run in fresh])
+        taken = self.claims.take(
+            [claim(self.workload.keys[run], self.workload.labels[run], self.sweep) for run in fresh]
+        )
         mine = [self._run[item.key] for item in taken.mine]
         self.elsewhere |= {self._run[item.key]: item for item in taken.elsewhere}
         finished = self._finished(mine)
@@ -121,13 +125,13 @@ class Ownership:
         self._leave(finished)
         self._succeed([item for item in taken.dead if self._run[item.key] not in finished])
         assert self.recorder is not None
-        self.recorder.supersede([self.todo.keys[run] for run in mine if run not in finished])
+        self.recorder.supersede([self.workload.keys[run] for run in mine if run not in finished])
         return tuple(run for run in pack if run in self._mine)
 
     def _finished(self, runs: Sequence[int]) -> set[int]:
         """Those of the runs that others have recorded; none while the store is away: recording will look again."""
         try:
-            return self.todo.finished_since(self.store, runs)
+            return self.workload.finished_since(self.store, runs)
         except Exception as error:
             if faults.line(error) is None and not isinstance(error, ConfigError):
                 raise
@@ -138,8 +142,8 @@ class Ownership:
         if finished:
             self.release(finished)
             with self._lock:
-                self._recorded |= {name(self.todo.keys[run]) for run in finished}
-            self.todo.report.skipped += len(finished)
+                self._recorded |= {name(self.workload.keys[run]) for run in finished}
+            self.workload.report.skipped += len(finished)
             self.found_recorded(sorted(finished))
 
     def _succeed(self, dead: Iterable[Claim]) -> None:
@@ -148,7 +152,7 @@ class Ownership:
         for item in dead:
             run = self._run[item.key]
             reason = f"process {item.pid} on {item.host} is gone"
-            config, source = self.todo.configs[run], self.todo.sources[run]
+            config, source = self.workload.configs[run], self.workload.sources[run]
             self.recorder.put_interrupted(Interruption(config, *item.key, source, reason, item.claimed))
 
     def recorded(self, key: Key) -> None:
@@ -167,11 +171,11 @@ class Ownership:
         with self._lock:
             released = self._mine & (self._mine if runs is None else set(runs))
             self._mine -= released
-        self.claims.release([self.todo.keys[run] for run in released])
+        self.claims.release([self.workload.keys[run] for run in released])
 
     def freed(self) -> list[int]:
         """Runs that were claimed elsewhere and are not any more: finished, given up, or their process has died."""
-        free = [run for run in self.elsewhere if self.claims.owner(self.todo.keys[run]) is None]
+        free = [run for run in self.elsewhere if self.claims.owner(self.workload.keys[run]) is None]
         for run in free:
             del self.elsewhere[run]
         return free

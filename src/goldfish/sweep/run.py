@@ -17,9 +17,9 @@ from goldfish.sweep.record import Entry, Interruption, Recorder, Store
 from goldfish.sweep.replay import replay
 from goldfish.sweep.report import Report
 from goldfish.sweep.signals import Signals
-from goldfish.sweep.todo import Rerun, Todo
 from goldfish.sweep.worker import TRAINER
 from goldfish.sweep.workers import Event, Finished, Orders, Pool, Recorded, Stopped
+from goldfish.sweep.workload import Rerun, Workload
 from goldfish.training.outcome import Outcome
 
 _POLL = 0.4  # seconds between two looks at runs that another process trains
@@ -59,40 +59,44 @@ def run_sweep(
     Raises ConfigError for bad input, before anything is written; whatever makes recording or starting workers
     impossible; and, after what is trained has been recorded, KeyboardInterrupt or goldfish.sweep.signals.Terminated.
     """
-    todo = Todo([resolve(config) for config in configs], rerun)
-    machine.check(todo.configs)
+    workload = Workload([resolve(config) for config in configs], rerun)
+    machine.check(workload.configs)
     replayed = replay(store)
     for line in replayed.lines():
         _tell(stream or sys.stderr, line)
-    todo.leave_out_finished(store)
+    workload.leave_out_finished(store)
     if store.exists():
-        tidy(todo, store.state)
-    if todo.left:
+        tidy(workload, store.state)
+    if workload.left:
         store.check()
         checkpoints = Checkpoints(store.state / "checkpoints", checkpoint_minutes, checkpoint_steps)
         name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
         with Signals() as signals:
-            _Training(todo, store, name, checkpoints, stream or sys.stderr, signals).run(workers, pack_size, trainer)
-    todo.report.seconds = time.monotonic() - todo.started
-    return todo.report
+            _Training(workload, store, name, checkpoints, stream or sys.stderr, signals).run(
+                workers, pack_size, trainer
+            )
+    workload.report.seconds = time.monotonic() - workload.started
+    return workload.report
 
 
 class _Training:
     """The training of what is to be done: recorded in the background, shown on `stream`."""
 
     def __init__(
-        self, todo: Todo, store: Store, name: str, checkpoints: Checkpoints, stream: TextIO, signals: Signals
+        self, workload: Workload, store: Store, name: str, checkpoints: Checkpoints, stream: TextIO, signals: Signals
     ) -> None:
-        self.todo, self.store, self.signals, self.stream = todo, store, signals, stream
-        self.progress = Progress([todo.configs[run] for run in todo.left], stream, todo.left)
-        self.owned = Ownership(todo, store, name, checkpoints, lambda runs: self.progress.show(Recorded(tuple(runs))))
-        experiments = (todo.keys[run][0] for run in todo.left)
+        self.workload, self.store, self.signals, self.stream = workload, store, signals, stream
+        self.progress = Progress([workload.configs[run] for run in workload.left], stream, workload.left)
+        self.owned = Ownership(
+            workload, store, name, checkpoints, lambda runs: self.progress.show(Recorded(tuple(runs)))
+        )
+        experiments = (workload.keys[run][0] for run in workload.left)
         self.recorder = Recorder(store, sweep=name, experiments=experiments, recorded=self.owned.recorded)
         self.owned.recorder = self.recorder
 
     def run(self, count: int | None, pack_size: packs.Size, trainer: str) -> None:
         """Train. Raises what ended it early, after what is trained has been recorded."""
-        configs = [self.todo.configs[run] for run in self.todo.left]
+        configs = [self.workload.configs[run] for run in self.workload.left]
         gpu = machine.uses_gpu(configs)
         devices = machine.gpus() if gpu else []
         context = starting.prepare(trainer, gpu=gpu)
@@ -110,25 +114,25 @@ class _Training:
                 self._close()
         except (KeyboardInterrupt, SystemExit) as error:
             self._close(hurry=True)
-            self.todo.report.seconds = time.monotonic() - self.todo.started
+            self.workload.report.seconds = time.monotonic() - self.workload.started
             word = "interrupted" if isinstance(error, KeyboardInterrupt) else "terminated"
-            _tell(self.stream, f"{word}; {self.todo.report.summary()}")
+            _tell(self.stream, f"{word}; {self.workload.report.summary()}")
             raise
         except BaseException:
-            if self.todo.report.verdicts:
+            if self.workload.report.verdicts:
                 self._close()
             raise
         finally:
             self.owned.release()
-            if not self.todo.report.done and not self.store.exists():
+            if not self.workload.report.done and not self.store.exists():
                 sweep_out(self.store.state)
 
     def _events(self, pool: Pool, pack_size: packs.Size, count: int, gpu: bool) -> Iterator[Event]:
         """Train what nobody else trains, then wait for what others do, and take over what they leave."""
-        orders = Orders(self.signals, self.owned.admit, lambda pack: self.owned.checkpoints.of(self.todo, pack))
-        runs: Sequence[int] = self.todo.left
+        orders = Orders(self.signals, self.owned.admit, lambda pack: self.owned.checkpoints.of(self.workload, pack))
+        runs: Sequence[int] = self.workload.left
         while True:
-            yield from pool.train(self.todo.configs, self.owned.packs(runs, pack_size, count, gpu=gpu), orders)
+            yield from pool.train(self.workload.configs, self.owned.packs(runs, pack_size, count, gpu=gpu), orders)
             while not (runs := self.owned.freed()):
                 if not self.owned.elsewhere or self.signals.received is not None:
                     return
@@ -141,20 +145,20 @@ class _Training:
         self.progress.show(event)
         if isinstance(event, Finished):
             event = replace(event, outcome=self._on_its_data(event))
-            key, source = self.todo.keys[event.run], self.todo.sources[event.run]
-            self.recorder.put(Entry(event.outcome, *key, source, self.todo.since(event.run)))
-            self.todo.report.count(self.todo.labels[event.run], event.outcome)
+            key, source = self.workload.keys[event.run], self.workload.sources[event.run]
+            self.recorder.put(Entry(event.outcome, *key, source, self.workload.since(event.run)))
+            self.workload.report.count(self.workload.labels[event.run], event.outcome)
         elif isinstance(event, Stopped):
             word = "Ctrl-C" if self.signals.interrupted else "SIGTERM"
             for run in event.runs:
-                config, key, source = self.todo.configs[run], self.todo.keys[run], self.todo.sources[run]
+                config, key, source = self.workload.configs[run], self.workload.keys[run], self.workload.sources[run]
                 reason = f"{word} at step {event.step}" if event.step else word
                 self.recorder.put_interrupted(Interruption(config, *key, source, reason, event.since))
-            self.todo.report.interrupted += len(event.runs)
+            self.workload.report.interrupted += len(event.runs)
 
     def _on_its_data(self, event: Finished) -> Outcome:
         """The outcome of a run; failed where its data are others than those that its fingerprint stands for."""
-        outcome, content = event.outcome, self.todo.contents[event.run] or ""
+        outcome, content = event.outcome, self.workload.contents[event.run] or ""
         if outcome.content in ("", content):
             return outcome
         reason = "its data changed while the sweep ran; the same command trains it on the new ones"
@@ -163,8 +167,8 @@ class _Training:
     def _close(self, *, hurry: bool = False) -> None:
         """Wait for the last outcome to be recorded, or, in a hurry, to be on the disk."""
         self.recorder.close(patience=_HURRY) if hurry else self.recorder.close()
-        where = {key: self.todo.labels[run] for run, key in self.todo.keys.items()}
-        self.todo.report.unrecorded = [(where[entry.key], reason) for entry, reason in self.recorder.unrecorded]
+        where = {key: self.workload.labels[run] for run, key in self.workload.keys.items()}
+        self.workload.report.unrecorded = [(where[entry.key], reason) for entry, reason in self.recorder.unrecorded]
 
 
 def _tell(stream: TextIO, line: str) -> None:

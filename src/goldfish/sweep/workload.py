@@ -15,7 +15,7 @@ from goldfish.sweep.source import CHOSEN, source_hash
 Rerun = Literal["missing", "stale", "all"]
 
 
-class Todo:
+class Workload:
     """What a sweep has to train. Runs go by their index in `configs`.
 
     Attributes:
