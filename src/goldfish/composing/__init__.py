@@ -1,1 +1,1 @@
-"""Composing configurations with Hydra: the only part that knows it."""
+"""Composing configurations with Hydra, and what a configuration may not do."""
