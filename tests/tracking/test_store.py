@@ -144,6 +144,24 @@ def test_a_run_deleted_in_mlflow_is_gone(store: Store):
     assert store.curves().empty
 
 
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 1")  # so that it writes to the file before it commits
+connection.execute("UPDATE tags SET value = value || hex(zeroblob(100000))")
+os._exit(1)
+"""
+
+
+def test_a_store_that_a_killed_writer_left_is_read(store: Store):
+    before = record(store, make_outcome())
+    assert store.path is not None
+    subprocess.run([sys.executable, "-c", KILLED, store.path], check=False)
+    assert store.path.with_name(f"{store.path.name}-journal").stat().st_size
+    (row,) = store.finished("study").values()
+    assert row.run_id == before
+
+
 def test_a_failed_run_is_recorded_as_failed(store: Store):
     record(store, make_outcome(verdict="failed", reason="MemoryError: no room"))
     (row,) = store.runs().to_dict("records")
