@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "goldfish"
 # Lowest first; a part may import from parts before it, and from itself.
 LAYERS = [
-    {"errors", "faults", "threads", "ambient"},
+    {"errors", "faults", "files", "threads", "ambient"},
     {"config"},
     {"cells"},
     {"inits", "optimizers"},
@@ -32,7 +32,7 @@ LAYERS = [
     {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-LIGHT = ["cli", "inspect", "papers", "composing", "sweep", "tracking", "config", "data", "errors", "faults"]
+LIGHT = ["cli", "inspect", "papers", "composing", "sweep", "tracking", "config", "data", "errors", "faults", "files"]
 ALLOWED = {"data/text.py": {"torch"}, "papers/figure.py": {"matplotlib"}}  # imported where they are used
 HEAVY = {"torch", "numba", "pytorch_lightning", "torchmetrics", "mlflow", "datasets", "sklearn", "matplotlib"}
 

@@ -23,11 +23,6 @@ from goldfish.errors import ConfigError
 CHOICES = [(group, name) for group in config.CHOICES for name in registry.names(group)]
 
 
-@pytest.fixture(scope="module")
-def composer() -> Composer:
-    return Composer(compose.loader())
-
-
 def composed(composer: Composer, *lines: str) -> dict[str, Any]:
     return composer.config([composer.setting(line) for line in lines])
 
@@ -124,20 +119,6 @@ def test_hydra_composes_the_same(composer: Composer, said: dict[str, Any]) -> No
     assert isinstance(container, dict)
     theirs = {str(key): value for key, value in container.items() if key != "hydra"}
     assert outcome(lambda: composed(composer, *lines)) == outcome(lambda: resolve(theirs))
-
-
-@pytest.fixture
-def counted(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A list that grows with each composition of a fresh composer."""
-    calls: list[list[str]] = []
-    load = composer.loader.load_configuration
-
-    def counting(name: str, lines: list[str], mode: RunMode) -> Any:
-        calls.append(lines)
-        return load(name, lines, mode)
-
-    monkeypatch.setattr(composer.loader, "load_configuration", counting)
-    return calls
 
 
 def test_one_choice_is_composed_once(composer: Composer, counted: list[list[str]]) -> None:

@@ -183,3 +183,16 @@ class FakeStore:
     def seeds(self) -> list[int]:
         """Seeds of the recorded runs, sorted."""
         return sorted(row.outcome.config["seed"] for row in self.records)
+
+
+def alive(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that still run."""
+    found = []
+    for pid in set(pids):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        if " (zombie)" not in Path(f"/proc/{pid}/status").read_text():
+            found.append(pid)
+    return found

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from goldfish import files
 from goldfish.tracking.recording import slug
 from goldfish.training.outcome import Outcome
 from goldfish.training.state import container
@@ -39,22 +39,12 @@ class About:
 
 
 def put(state: Path, about: About, outcome: Outcome) -> Path:
-    """Write an outcome beside its target, bring it to the disk, put it in place; raises OSError."""
+    """Write an outcome, whole or not at all; return its file. Raises OSError."""
     line = json.dumps(asdict(about)).encode()
     head = b"%s %s\n%s\n" % (_MAGIC, hashlib.sha256(line).hexdigest().encode(), line)
     digest = hashlib.sha256("\n".join(about.key).encode()).hexdigest()[:16]  # names may share a slug
     path = _folder(state) / f"{slug(about.experiment_name)}-{digest}{_SUFFIX}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(head + container.dumps(outcome))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    files.write(path, head, container.dumps(outcome))
     return path
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from goldfish import files
 from goldfish.config.config import Config
 
 KEPT = 2
@@ -121,7 +122,7 @@ def save(settings: Checkpointing, configs: Sequence[Config], made: str, step: in
     pack = hashlib.sha256("\n".join(settings.names).encode()).hexdigest()[:16]
     path = settings.folder / f"{pack}-{step:010d}.ckpt"
     try:
-        _write(path, top, data)
+        files.write(path, top, data)
         _tidy(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -232,31 +233,6 @@ def _after_header(file: io.BufferedReader) -> bytes:
     file.readline(256)
     file.readline()
     return file.read()
-
-
-def _write(path: Path, *parts: bytes | memoryview) -> None:
-    """Write beside the target, bring it to the disk, put it in place, and bring that to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tidy(path: Path) -> None:
