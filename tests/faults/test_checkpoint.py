@@ -140,7 +140,7 @@ def test_a_pickle_with_the_right_checksums_is_not_executed(
     interrupt(configs, settings(tmp_path), 3)
     (last,) = find(tmp_path)
     evil = Evil(f"touch {tmp_path}/executed")
-    data = saved({"pack": evil}) if saving == "torch.save" else pickle.dumps(evil)
+    data = saved({"pack": evil}) if saving == "torch.save" else pickle.dumps(evil, protocol=2)
     first, line, _ = last.path.read_bytes().split(b"\n", 2)
     header = json.loads(line) | {"step": 6, "length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     line = json.dumps(header).encode()
@@ -152,8 +152,7 @@ def test_a_pickle_with_the_right_checksums_is_not_executed(
     assert seen[0] == 2 * 3
     assert not (tmp_path / "executed").exists()
     (warning,) = caplog.messages
-    reason = "torch refuses it: Weights only load failed" if saving == "torch.save" else "it is no archive of torch's"
-    assert warning.startswith(f"checkpoint {forged} is not used: {reason}")
+    assert warning.startswith(f"checkpoint {forged} is not used: torch refuses it: Weights only load failed")
     assert "\n" not in warning
 
 

@@ -18,6 +18,7 @@ from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.run import run_sweep
 from goldfish.sweep.workload import Rerun
 from goldfish.tracking import views
+from goldfish.training.outcome import loads
 from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import Checkpointing
 
@@ -119,16 +120,14 @@ def test_what_another_process_records_meanwhile_is_not_trained_again(rerun: Reru
 
 def test_a_damaged_message_is_the_end_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is believed."""
-    from goldfish.training.state import container
-
     store, log = FakeStore(), tmp_path / "log"
-    loads, calls = container.loads, []
+    calls: list[str] = []
 
     def damaged(data: bytes) -> object:
         calls.append(json.dumps(len(data)))
         return loads(data if len(calls) > 1 else data[:-1] + b"?")
 
-    monkeypatch.setattr(container, "loads", damaged)
+    monkeypatch.setattr("goldfish.sweep.workers.loads", damaged)
     configs = [config(seed, log) for seed in range(2)]
     report = run_sweep(configs, store=store, workers=1, trainer="stand_ins:train", stream=io.StringIO())
     assert (report.done, store.seeds()) == (2, [0, 1])

@@ -1,7 +1,7 @@
 """Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
 
 Nothing that travels can hold code: packs come and news goes as JSON, an outcome as a checked frame of
-goldfish.training.state.container. The parent decides what has become of a run.
+goldfish.training.outcome. The parent decides what has become of a run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from goldfish.config.config import Config
 from goldfish.errors import ConfigError
-from goldfish.training.outcome import Outcome
+from goldfish.training.outcome import Outcome, dumps
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted
 
 TRAINER = "goldfish.sweep.work:train_pack"
@@ -139,13 +139,11 @@ def _answer(
 
     SystemExit is a failure like any other: Lightning turns some exceptions into it.
     """
-    from goldfish.training.state import container
-
     try:
         outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=lambda: told.stop)
         if len(outcomes) != len(configs):
             raise RuntimeError(f"{len(configs)} runs came back as {len(outcomes)} outcomes")
-        frames = [container.dumps(outcome) for outcome in outcomes]
+        frames = [dumps(outcome) for outcome in outcomes]
     except Interrupted as error:
         _send(connection, "interrupted", error.step)
     except ConfigError as error:

@@ -23,8 +23,7 @@ from goldfish.errors import ConfigError
 from goldfish.sweep import worker
 from goldfish.sweep.signals import Signals
 from goldfish.sweep.starting import starting
-from goldfish.training.outcome import Outcome
-from goldfish.training.state import container
+from goldfish.training.outcome import Outcome, loads
 from goldfish.training.state.checkpoint import Checkpointing
 
 _PATIENCE = 3  # workers that die one after another before any is ready
@@ -317,7 +316,7 @@ class _Worker:
     def _understood(self, data: bytes) -> Outcome | list[Any]:
         """A message is a JSON list, an outcome begins with a word. Raises ValueError for anything else."""
         message: list[Any] = json.loads(data) if data[:1] == b"[" else []
-        return message or container.loads(data)
+        return message or loads(data)
 
     def tell(self) -> None:
         """Ask it to write a checkpoint and stop training."""

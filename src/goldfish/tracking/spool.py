@@ -1,7 +1,6 @@
 """Outcomes that wait on the disk because the store is away: a file each, which the next command records and removes.
 
-A file is three parts: a line with the magic words and the sha256 of the next line; that line, what is recorded with the
-outcome, as JSON; and the outcome as goldfish.training.state.container writes it, which has a checksum of its own.
+A file is a container whose header says what is recorded with the outcome; in the place of tensors is the outcome.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goldfish import files
 from goldfish.tracking.recording import slug
+from goldfish.training import outcome as outcomes
 from goldfish.training.outcome import Outcome
 from goldfish.training.state import container
 
-_MAGIC = b"goldfish waiting 1"
+_KIND, _FIRST = "waiting 2", "waiting 1"
 _SUFFIX, DAMAGED = ".outcome", ".damaged"
 
 
@@ -40,11 +39,9 @@ class About:
 
 def put(state: Path, about: About, outcome: Outcome) -> Path:
     """Write an outcome, whole or not at all; return its file. Raises OSError."""
-    line = json.dumps(asdict(about)).encode()
-    head = b"%s %s\n%s\n" % (_MAGIC, hashlib.sha256(line).hexdigest().encode(), line)
     digest = hashlib.sha256("\n".join(about.key).encode()).hexdigest()[:16]  # names may share a slug
     path = _folder(state) / f"{slug(about.experiment_name)}-{digest}{_SUFFIX}"
-    files.write(path, head, container.dumps(outcome))
+    container.write(path, _KIND, asdict(about), outcomes.dumps(outcome))
     return path
 
 
@@ -57,21 +54,30 @@ def keys(state: Path) -> Iterator[tuple[str, str]]:
     """Experiment and fingerprint of every run that waits; damaged files, and those removed meanwhile, are left out."""
     for path in waiting(state):
         try:
-            with path.open("rb") as file:
-                about = _about(path, file.readline(256), file.readline())
+            yield About(**container.read_header(path, _KIND, _FIRST)).key
         except (FileNotFoundError, ValueError):
             continue
-        yield about.key
 
 
 def read(path: Path) -> tuple[About, Outcome]:
     """A file's content. Raises ValueError, which names the file, where it is damaged."""
-    with path.open("rb") as file:
-        about = _about(path, file.readline(256), file.readline())
-        try:
-            return about, container.loads(file.read())
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    data = path.read_bytes()
+    try:
+        if data.startswith(f"goldfish {_FIRST} ".encode()):
+            return About(**container.read_header(path, _FIRST)), _first_version(data.split(b"\n", 2)[2])
+        header, outcome = container.loads(_KIND, data)
+        return About(**header), outcomes.loads(outcome)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _first_version(data: bytes) -> Outcome:
+    """An outcome as the first version wrote it: one sha256 for all that follows it."""
+    first, _, rest = data.partition(b"\n")
+    if first != b"goldfish outcome 1 %s" % hashlib.sha256(rest).hexdigest().encode():
+        raise ValueError("no outcome, or a damaged one")
+    line, _, weights = rest.partition(b"\n")
+    return outcomes.of(json.loads(line), weights)
 
 
 def set_aside(path: Path) -> Path:
@@ -82,12 +88,6 @@ def set_aside(path: Path) -> Path:
 def damaged(state: Path) -> list[Path]:
     """The files that were set aside."""
     return sorted(_folder(state).glob(f"*{DAMAGED}"))
-
-
-def _about(path: Path, first: bytes, line: bytes) -> About:
-    if first != b"%s %s\n" % (_MAGIC, hashlib.sha256(line[:-1]).hexdigest().encode()):
-        raise ValueError(f"{path}: this is no outcome that waits, or a damaged one")
-    return About(**json.loads(line))
 
 
 def _folder(state: Path) -> Path:

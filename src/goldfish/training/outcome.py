@@ -1,10 +1,17 @@
-"""What comes back from training one run: everything that is recorded, plain data without torch modules."""
+"""What comes back from training one run: everything that is recorded, plain data without torch modules.
+
+As bytes it goes from a worker to its parent, and waits on disk for a store that is away.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
+from goldfish.training.state import container
+
+KIND = "outcome 2"
+WEIGHTS = "weights.pt"
 Verdict = Literal["solved", "unsolved", "diverged", "failed"]
 
 
@@ -61,3 +68,25 @@ class Outcome:
     nondeterministic: str = ""
     dataset: dict[str, str] = field(default_factory=dict)
     content: str = ""
+
+
+def dumps(outcome: Outcome) -> bytes:
+    """Everything of an outcome; tensors in its state_dict are saved, {"weights.pt": bytes} is taken as it is."""
+    plain = {item.name: getattr(outcome, item.name) for item in fields(outcome) if item.name != "state_dict"}
+    plain["metrics"] = {name: float(value) for name, value in outcome.metrics.items()}
+    plain["curves"] = [(p.quantity, p.phase, float(p.x), float(p.value)) for p in outcome.curves]
+    weights = outcome.state_dict.get(WEIGHTS, b"")
+    if outcome.state_dict and not weights:  # a view would be saved with the whole pack's storage behind it
+        weights = container.save({name: value.detach().cpu().clone() for name, value in outcome.state_dict.items()})
+    return container.dumps(KIND, plain, weights)
+
+
+def loads(data: bytes) -> Outcome:
+    """The outcome, its state_dict {"weights.pt": bytes}, or {} without weights. Raises ValueError for damaged data."""
+    return of(*container.loads(KIND, data))
+
+
+def of(plain: dict[str, Any], weights: bytes) -> Outcome:
+    """An outcome of its plain fields and its saved weights."""
+    curves = [Point(*point) for point in plain["curves"]]
+    return Outcome(**plain | {"curves": curves, "state_dict": {WEIGHTS: weights} if weights else {}})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import subprocess
 import sys
@@ -118,32 +116,3 @@ def test_the_parent_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        [],
-        {},
-        {"names": "ab", "digests": ["x", "y"]},
-        {"names": ["a"], "digests": ["x", "y"]},
-        {"names": [1, 2], "digests": ["x", "y"]},
-        {"step": "20"},
-        {"length": True},
-        {"more": 1},
-    ],
-    ids=str,
-)
-def test_a_header_of_another_shape_is_damage(
-    write: Callable[..., Path], newest: Callable[..., Any], tmp_path: Path, header: Any
-) -> None:
-    """Even one whose checksum is right."""
-    write(10)
-    path = write(20)
-    first, line, rest = path.read_bytes().split(b"\n", 2)
-    changed = json.loads(line) | header if header else header
-    line = json.dumps(changed).encode()
-    first = b"%s %s" % (first.rpartition(b" ")[0], hashlib.sha256(line).hexdigest().encode())
-    path.write_bytes(b"\n".join([first, line, rest]))
-    assert [found.step for found in find(tmp_path)] == [10]
-    assert newest()[0] == {"step": 10}

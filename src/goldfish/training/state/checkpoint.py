@@ -1,27 +1,25 @@
-"""Checkpoint files of packs: written whole or not at all, checked before anything in them is loaded.
+"""Checkpoint files of packs: which there are, which is gone on from, and which are kept.
 
-A file is three parts: a line with the magic words and the sha256 of the next line; that line, the header, as JSON; and
-the state as torch.save writes it, whose length and sha256 stand in the header. A pack keeps its last two.
+A pack keeps its last two. The header of its container says which runs they are of, and how far these have come.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goldfish import files
 from goldfish.config.config import Config
+from goldfish.training.state import container
 
 KEPT = 2
-_MAGIC = b"goldfish checkpoint 1"
+_KIND = "checkpoint 1"
 _NAME = re.compile(r"(?P<pack>[0-9a-f]{16})-(?P<step>\d+)\.ckpt")
 
 State = dict[str, Any]
@@ -66,34 +64,23 @@ class Found(NamedTuple):
     step: int
 
 
-@dataclass(frozen=True)
-class _Header:
-    names: list[str]
-    digests: list[str]  # of each run's configuration
-    made: str  # the source, torch and device that it was made with
-    step: int
-    length: int
-    sha256: str
-
-
 def find(folder: Path) -> list[Found]:
     """The newest checkpoint of every pack that can be loaded; damaged ones are left out."""
-    found: dict[str, Found] = {}
+    newest: dict[str, Found] = {}
     for path in _newest_first(folder):
-        pack = path.name[:16]
-        if pack not in found and (header := _read_header(path)) and _read_state(path, header) is not None:
-            found[pack] = Found(path, tuple(header.names), header.step)
-    return list(found.values())
+        if _pack(path) not in newest and (content := _read(path)):
+            header, _ = content
+            newest[_pack(path)] = Found(path, tuple(header["names"]), header["step"])
+    return list(newest.values())
 
 
 def discard(folder: Path, recorded: Collection[str]) -> None:
     """Remove the checkpoints of the packs all of whose runs are recorded, and what their writing has left behind."""
     done = set(recorded)
-    packs = {
-        path.name[:16] for path in _newest_first(folder) if (header := _read_header(path)) and done >= set(header.names)
-    }
+    headers = {path: _header(path) for path in _newest_first(folder)}
+    packs = {_pack(path) for path, header in headers.items() if header and done >= set(header["names"])}
     for path in folder.iterdir() if packs else ():
-        if path.name[:16] in packs and path.suffix in (".ckpt", ".tmp"):
+        if _pack(path) in packs and path.suffix in (".ckpt", ".tmp"):
             path.unlink(missing_ok=True)
 
 
@@ -110,24 +97,17 @@ def save(settings: Checkpointing, configs: Sequence[Config], made: str, step: in
     Raises:
         CheckpointError: one line with the path and the free bytes; earlier checkpoints are as they were.
     """
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getbuffer()
     digests = [_digest(config) for config in configs]
-    header = _Header(list(settings.names), digests, made, step, len(data), hashlib.sha256(data).hexdigest())
-    line = json.dumps(asdict(header)).encode()
-    top = b"%s %s\n%s\n" % (_MAGIC, hashlib.sha256(line).hexdigest().encode(), line)
+    header = {"names": settings.names, "digests": digests, "made": made, "step": step}
     pack = hashlib.sha256("\n".join(settings.names).encode()).hexdigest()[:16]
     path = settings.folder / f"{pack}-{step:010d}.ckpt"
+    tensors = container.save(state)
     try:
-        files.write(path, top, data)
+        container.write(path, _KIND, header, tensors)
         _tidy(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        needed, free = len(top) + len(data), _free(settings.folder)
-        message = f"cannot write checkpoint {path}: {reason} ({needed} bytes needed, {free} bytes free)"
+        reason, free = error.strerror or str(error), _free(settings.folder)
+        message = f"cannot write checkpoint {path}: {reason} ({len(tensors)} bytes needed, {free} bytes free)"
         raise CheckpointError(message) from error
     return path
 
@@ -137,36 +117,26 @@ def newest(settings: Checkpointing, configs: Sequence[Config], made: str) -> tup
 
     The pack that wrote it may have been larger, or in another order. What cannot be loaded is named in a warning.
     """
-    wanted = list(zip(settings.names, [_digest(config) for config in configs], strict=True))
+    wanted = set(zip(settings.names, [_digest(config) for config in configs], strict=True))
     candidates = []
     for path in _newest_first(settings.folder):
-        header = _read_header(path)
+        header = _header(path)
         if header is None:
             _warn(path, "it is damaged")
-        elif header.made == made and {*wanted} <= (rows := {*zip(header.names, header.digests, strict=True)}):
-            candidates.append((header.step, -len(rows), path, header))
-    for _, _, path, header in sorted(candidates, key=lambda item: item[:2], reverse=True):
-        data = _read_state(path, header)
-        state = None if data is None else _loaded(path, data)
-        if data is None:
+        elif header["made"] == made and wanted <= set(zip(header["names"], header["digests"], strict=True)):
+            candidates.append((path, header))
+    for path, header in sorted(candidates, key=lambda item: (-item[1]["step"], len(item[1]["names"]))):
+        content = _read(path)
+        if content is None:
             _warn(path, "it is damaged")
-        if state is not None:
-            return state, [header.names.index(name) for name in settings.names]
+            continue
+        try:
+            state = container.load(content[1])
+        except Exception as error:  # whatever a forged file makes of it
+            _warn(path, f"torch refuses it: {(str(error) or type(error).__name__).splitlines()[0]}")
+            continue
+        return state, [header["names"].index(name) for name in settings.names]
     return None
-
-
-def _loaded(path: Path, data: bytes) -> State | None:
-    import torch
-
-    if not data.startswith(b"PK"):  # torch would go on to an older format
-        _warn(path, "it is no archive of torch's")
-        return None
-    try:
-        state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a forged file makes of it
-        _warn(path, f"torch refuses it: {(str(error) or type(error).__name__).splitlines()[0]}")
-        return None
-    return state
 
 
 def _warn(path: Path, reason: str) -> None:
@@ -180,74 +150,45 @@ def _digest(config: Config) -> str:
 
 def _newest_first(folder: Path) -> Iterator[Path]:
     """The checkpoint files of a folder, which need not exist, by step."""
-    files = [(int(match["step"]), path) for path in _listed(folder) if (match := _NAME.fullmatch(path.name))]
+    there = folder.iterdir() if folder.is_dir() else ()
+    files = [(int(match["step"]), path) for path in there if (match := _NAME.fullmatch(path.name))]
     for _, path in sorted(files, reverse=True):
         yield path
 
 
-def _listed(folder: Path) -> list[Path]:
+def _pack(path: Path) -> str:
+    return path.name[:16]
+
+
+def _header(path: Path) -> container.Header | None:
+    """The header; None of a file that is damaged, or has been removed meanwhile."""
     try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _read(path: Path, part: Callable[[io.BufferedReader], bytes]) -> bytes:
-    """A part of a file; nothing where it has been removed meanwhile."""
-    try:
-        with path.open("rb") as file:
-            return part(file)
-    except FileNotFoundError:
-        return b""
-
-
-def _read_header(path: Path) -> _Header | None:
-    """The header, None unless every bit of it is right."""
-    first, _, line = _read(path, lambda file: file.readline(256) + file.readline()).partition(b"\n")
-    if first != b"%s %s" % (_MAGIC, hashlib.sha256(line[:-1]).hexdigest().encode()) or line[-1:] != b"\n":
+        return container.read_header(path, _KIND)
+    except (FileNotFoundError, ValueError):
         return None
-    content = json.loads(line)
-    return _Header(**content) if _well_formed(content) else None
 
 
-def _well_formed(content: Any) -> bool:
-    """True for what `save` writes; the checksum says nothing about who made a file."""
-    if not isinstance(content, dict) or set(content) != {item.name for item in fields(_Header)}:
-        return False
-    lists, texts, numbers = (
-        [content[name] for name in names] for names in (("names", "digests"), ("made", "sha256"), ("step", "length"))
-    )
-    words = all(isinstance(values, list) and all(isinstance(value, str) for value in values) for values in lists)
-    plain = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
-    return words and plain and len(lists[0]) == len(lists[1])
-
-
-def _read_state(path: Path, header: _Header) -> bytes | None:
-    """What follows the header, None unless every bit of it is right."""
-    data = _read(path, _after_header)
-    right = len(data) == header.length and hashlib.sha256(data).hexdigest() == header.sha256
-    return data if right else None
-
-
-def _after_header(file: io.BufferedReader) -> bytes:
-    file.readline(256)
-    file.readline()
-    return file.read()
+def _read(path: Path) -> tuple[container.Header, bytes] | None:
+    """Header and tensors; None likewise."""
+    try:
+        return container.read(path, _KIND)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _tidy(path: Path) -> None:
     """Remove what the checkpoint just written makes useless: all of its pack but this one and the one before."""
-    own = [other for other in _newest_first(path.parent) if other.name[:16] == path.name[:16]]
+    own = [other for other in _newest_first(path.parent) if _pack(other) == _pack(path)]
     place = own.index(path)
     # a later one is damaged, or of other source: training would have gone on from it
     for other in [*own[:place], *own[place + KEPT :]]:
         other.unlink(missing_ok=True)
-    for other in path.parent.glob(f"{path.name[:16]}-*.tmp"):
+    for other in path.parent.glob(f"{_pack(path)}-*.tmp"):
         other.unlink(missing_ok=True)
 
 
 def _free(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    system = os.statvfs(folder)
+    return system.f_bavail * system.f_frsize

@@ -1,7 +1,8 @@
-"""An outcome as bytes and back: what a worker sends to its parent, and what waits on disk for a store that is away.
+"""The container that everything kept of a run is written in: a header and tensors, whole or not at all, and checked.
 
-Two lines and what follows them: the magic words with the sha256 of all the rest; the outcome as JSON, NaN and infinity
-as Python writes them; the weights as torch.save wrote them. Nothing in it can run when it is read.
+A container is three parts: a line with the magic words, which end with its kind, and the sha256 of the next line; that
+line, the header, as JSON, NaN and infinity as Python writes them; and the tensors as torch.save writes them, whose
+length and sha256 stand in the header. Nothing in it can run when it is read, and torch is needed for tensors alone.
 """
 
 from __future__ import annotations
@@ -9,43 +10,76 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from goldfish.training.outcome import Outcome, Point
+from goldfish import files
 
-_MAGIC = b"goldfish outcome 1"
-WEIGHTS = "weights.pt"
-
-
-def dumps(outcome: Outcome) -> bytes:
-    """Everything of an outcome; tensors in its state_dict are saved, {"weights.pt": bytes} is taken as it is."""
-    weights = _weights(outcome.state_dict)
-    plain = {item.name: getattr(outcome, item.name) for item in fields(outcome) if item.name != "state_dict"}
-    plain["metrics"] = {name: float(value) for name, value in outcome.metrics.items()}
-    plain["curves"] = [(p.quantity, p.phase, float(p.x), float(p.value)) for p in outcome.curves]
-    rest = json.dumps(plain).encode() + b"\n" + weights
-    return b"%s %s\n%s" % (_MAGIC, hashlib.sha256(rest).hexdigest().encode(), rest)
+Header = dict[str, Any]
 
 
-def loads(data: bytes) -> Outcome:
-    """The outcome, its state_dict {"weights.pt": bytes}, or {} without weights. Raises ValueError for damaged data."""
-    head, _, rest = data.partition(b"\n")
-    if head != b"%s %s" % (_MAGIC, hashlib.sha256(rest).hexdigest().encode()):
-        raise ValueError(f"this is no outcome, or a damaged one ({len(data)} bytes)")
-    line, _, weights = rest.partition(b"\n")
-    plain: dict[str, Any] = json.loads(line)
-    plain["curves"] = [Point(*point) for point in plain["curves"]]
-    return Outcome(**plain, state_dict={WEIGHTS: weights} if weights else {})
+def dumps(kind: str, header: Mapping[str, Any], tensors: bytes) -> bytes:
+    """A container as bytes; `kind` is a word and a version, such as "checkpoint 1"."""
+    line = json.dumps({**header, "length": len(tensors), "sha256": _sha256(tensors)}).encode()
+    return b"%s %s\n%s\n%s" % (_magic(kind), _sha256(line).encode(), line, tensors)
 
 
-def _weights(state_dict: dict[str, Any]) -> bytes:
-    saved = state_dict.get(WEIGHTS)
-    if isinstance(saved, bytes) or not state_dict:
-        return saved or b""
+def loads(kind: str, data: bytes) -> tuple[Header, bytes]:
+    """Header and tensors. Raises ValueError unless every bit is right."""
+    file = io.BytesIO(data)
+    header, tensors = _checked([kind], file.readline(256), file.readline()), file.read()
+    if (header.pop("length"), header.pop("sha256")) != (len(tensors), _sha256(tensors)):
+        raise ValueError(f"a damaged {kind.partition(' ')[0]} ({len(data)} bytes)")
+    return header, tensors
+
+
+def write(path: Path, kind: str, header: Mapping[str, Any], tensors: bytes) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
+    files.write(path, dumps(kind, header, tensors))
+
+
+def read(path: Path, kind: str) -> tuple[Header, bytes]:
+    """Header and tensors of a file. Raises ValueError unless every bit is right."""
+    return loads(kind, path.read_bytes())
+
+
+def read_header(path: Path, *kinds: str) -> Header:
+    """The header of a file of one of these kinds; its tensors are not looked at. Raises ValueError likewise."""
+    with path.open("rb") as file:
+        first, line = file.readline(256), file.readline()
+    header = _checked(kinds, first, line)
+    return {key: value for key, value in header.items() if key not in ("length", "sha256")}
+
+
+def save(tensors: Mapping[str, Any]) -> bytes:
+    """Tensors, numbers, strings, and lists and dictionaries of these as bytes."""
     import torch
 
     buffer = io.BytesIO()
-    # A view would be saved with the whole pack's storage behind it.
-    torch.save({name: value.detach().cpu().clone() for name, value in state_dict.items()}, buffer)
+    torch.save(tensors, buffer)
     return buffer.getvalue()
+
+
+def load(data: bytes) -> dict[str, Any]:
+    """What `save` was given, on the CPU. Raises what torch makes of a file that somebody has forged."""
+    import torch
+
+    found: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return found
+
+
+def _checked(kinds: Sequence[str], first: bytes, line: bytes) -> Header:
+    """The header, given the first two lines."""
+    if first not in [b"%s %s\n" % (_magic(kind), _sha256(line[:-1]).encode()) for kind in kinds] or line[-1:] != b"\n":
+        raise ValueError(f"no {kinds[0].partition(' ')[0]}, or a damaged one")
+    header: Header = json.loads(line)
+    return header
+
+
+def _magic(kind: str) -> bytes:
+    return f"goldfish {kind}".encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

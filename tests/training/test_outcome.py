@@ -11,8 +11,7 @@ import sys
 import pytest
 import torch
 
-from goldfish.training.outcome import Outcome, Point
-from goldfish.training.state import container
+from goldfish.training.outcome import Outcome, Point, dumps, loads
 
 
 def make_outcome() -> Outcome:
@@ -33,7 +32,7 @@ def make_outcome() -> Outcome:
 
 def test_everything_comes_back() -> None:
     outcome = make_outcome()
-    found = container.loads(container.dumps(outcome))
+    found = loads(dumps(outcome))
     weights = torch.load(io.BytesIO(found.state_dict.pop("weights.pt")), weights_only=True)
     assert torch.equal(weights["w"], outcome.state_dict["w"])
     expected = outcome.__dict__ | {"state_dict": {}}
@@ -43,37 +42,37 @@ def test_everything_comes_back() -> None:
 def test_saved_weights_are_taken_as_they_are() -> None:
     outcome = make_outcome()
     outcome.state_dict = {"weights.pt": b"PK\x03\x04 \n\n"}
-    assert container.loads(container.dumps(outcome)).state_dict == outcome.state_dict
+    assert loads(dumps(outcome)).state_dict == outcome.state_dict
     outcome.state_dict = {}
-    assert container.loads(container.dumps(outcome)).state_dict == {}
+    assert loads(dumps(outcome)).state_dict == {}
 
 
 def test_a_view_is_saved_without_the_pack_behind_it() -> None:
     outcome = make_outcome()
     outcome.state_dict = {"w": torch.zeros(1_000_000)[:3]}
     outcome.curves = []
-    assert len(container.dumps(outcome)) < 10_000
+    assert len(dumps(outcome)) < 10_000
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_flipped_bit_is_noticed(seed: int) -> None:
-    data = bytearray(container.dumps(make_outcome()))
+    data = bytearray(dumps(make_outcome()))
     place = random.Random(seed).randrange(8 * len(data))
     data[place // 8] ^= 1 << place % 8
-    with pytest.raises(ValueError, match="no outcome, or a damaged one"):
-        container.loads(bytes(data))
+    with pytest.raises(ValueError, match=r"no outcome, or a damaged one|a damaged outcome"):
+        loads(bytes(data))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 def test_a_missing_end_is_noticed(share: float) -> None:
-    data = container.dumps(make_outcome())
-    with pytest.raises(ValueError, match="no outcome, or a damaged one"):
-        container.loads(data[: int(share * len(data))])
+    data = dumps(make_outcome())
+    with pytest.raises(ValueError, match=r"no outcome, or a damaged one|a damaged outcome"):
+        loads(data[: int(share * len(data))])
 
 
 def test_reading_needs_no_torch() -> None:
-    data = container.dumps(make_outcome())
-    script = "import sys; from goldfish.training.state import container; container.loads(sys.stdin.buffer.read())\n"
+    data = dumps(make_outcome())
+    script = "import sys; from goldfish.training.outcome import loads; loads(sys.stdin.buffer.read())\n"
     script += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
     assert done.stdout.strip() == b"False"
