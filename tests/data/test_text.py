@@ -93,24 +93,6 @@ def test_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pyte
     assert not list((tmp_path / "text").glob("*.tmp"))
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("GOLDFISH_CACHE_DIR", str(tmp_path / "file"))
-    assert text.cached({"content": "x"}, lambda: {"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
-
-
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    for name in ("GOLDFISH_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    assert text.cached({"content": "x"}, lambda: {"a": np.arange(3)})["a"].tolist() == [0, 1, 2]
-    monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/at/all")
-    assert text.cache_folder() == Path("/nowhere/at/all/goldfish/text")
-
-
 @given(st.lists(st.text()))
 def test_texts_survive_the_cache(texts: list[str]) -> None:
     assert text.texts_from(text.texts_arrays("a", texts), "a") == texts

@@ -7,20 +7,21 @@ is done by the library `tokenizers`.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from goldfish import files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -148,45 +149,27 @@ def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
     return tqdm(items, desc=what, leave=False, disable=None)
 
 
-def cache_folder() -> Path | None:
-    """Where encoded texts are kept: $GOLDFISH_CACHE_DIR or the user's cache folder; None for a user without a home."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        home = ""
-    chosen = os.environ.get("GOLDFISH_CACHE_DIR") or (home and Path(home) / "goldfish")
-    return Path(chosen) / "text" if chosen else None
-
-
 def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     """What `build` makes, kept in a file whose name is the fingerprint of the settings.
 
     The settings name everything that it depends on: the data's content hash, and how they are encoded. The library's
-    version is added. A file that is damaged is made again; where none can be written, nothing is kept.
+    version is added. A file that is damaged is made again.
     """
     import tokenizers
 
-    folder = cache_folder()
-    if folder is None:
-        return build()
     named = json.dumps({**settings, "format": FORMAT, "tokenizers": tokenizers.__version__}, sort_keys=True)
-    path = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
+    name = f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npz"
+    content = files.read_cache("text", name)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # not made yet, or nothing can be kept there
+        if content is not None:
+            with np.load(io.BytesIO(content), allow_pickle=False) as found:
+                return {key: found[key] for key in found.files}
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
-        logging.getLogger(__name__).warning("%s is damaged and made again", path)
+        logging.getLogger(__name__).warning("the cache's text/%s is damaged and made again", name)
     made = build()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as written:
-            np.savez(written, allow_pickle=False, **made)
-        temporary.replace(path)
-    except OSError as error:
-        logging.getLogger(__name__).info("encoded texts are not kept: %s", error)
+    archive = io.BytesIO()
+    np.savez(archive, allow_pickle=False, **made)
+    files.write_cache("text", name, archive.getbuffer())
     return made
 
 

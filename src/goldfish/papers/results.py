@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldfish import files
 from goldfish.errors import ConfigError
 from goldfish.papers import readme
 from goldfish.papers.experiment import Experiment
@@ -141,9 +142,7 @@ def _write_manifest(out: Path, command: str, runs: pd.DataFrame) -> None:
         "runs": {str(outcome): int(count) for outcome, count in _outcomes(runs).items()},
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables(out)},
     }
-    temporary = out / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(out / MANIFEST)
+    files.write(out / MANIFEST, f"{json.dumps(contents, indent=2, sort_keys=True)}\n".encode())
 
 
 def _outcomes(runs: pd.DataFrame) -> dict[str, int]:

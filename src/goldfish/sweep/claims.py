@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from goldfish import files
+
 Key = tuple[str, str]  # experiment name, fingerprint
 _PROC = Path("/proc")
 
@@ -84,7 +86,8 @@ class Claims:
                 if owner is not None and self.alive(owner):
                     taken.elsewhere.append(owner)
                     continue
-                _write(path, item)
+                content = json.dumps(item._asdict()).encode()
+                files.write(path, content, durable=False)  # a machine that loses its power trains nothing
                 taken.mine.append(item)
                 if owner is not None:
                     taken.dead.append(owner)
@@ -133,12 +136,6 @@ class Claims:
         with (self.folder / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _write(path: Path, item: Claim) -> None:
-    temporary = path.with_suffix(".tmp")  # whoever reads without the lock finds all of it or nothing
-    temporary.write_text(json.dumps(item._asdict()), encoding="utf-8")
-    temporary.replace(path)
 
 
 def _read(path: Path) -> Claim | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,29 +16,19 @@ import numba
 from filelock import FileLock, Timeout
 from numba import config
 
+from goldfish import files
+
 PATIENCE = 120  # seconds to wait for another process that compiles the same
 _KEPT = ".kept"
 
 
 @cache
 def folder() -> Path | None:
-    """$GOLDFISH_CACHE_DIR or the user's cache folder, and in it one for this source, this compiler and this processor.
+    """The part of the cache for this source, this compiler and this processor; None where it cannot be written.
 
-    Numba notices a change of the file that a function stands in, but not of those that it calls. None where the folder
-    cannot be written.
+    Numba notices a change of the file that a function stands in, but not of those that it calls.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    base = Path(os.environ.get("GOLDFISH_CACHE_DIR") or Path(home) / "goldfish")
-    place = base / f"cpu-{_hash()[:16]}"
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        logging.getLogger(__name__).warning(
-            "kernels are compiled afresh in every process, for they cannot be kept (%s); set GOLDFISH_CACHE_DIR", error
-        )
-        return None
-    return place
+    return files.cache(f"cpu-{_hash()[:16]}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from goldfish import files
 from goldfish.engines import operands
 from goldfish.engines.cuda import store
 from goldfish.engines.cuda.plan import CLUSTERS, Multiprocessor
@@ -138,11 +139,11 @@ def compiled(source: str, macros: tuple[tuple[str, int], ...], architecture: str
 
     code = text(source)
     key = store.key(code, macros, architecture, store.compiler())
-    found = store.read(f"{key}.cubin")
+    found = files.read_cache(store.PART, f"{key}.cubin")
     if found is None:
         program = Program(code, "c++", ProgramOptions(**options(macros, architecture)))
         found = bytes(program.compile("cubin").code)
-        store.write(f"{key}.cubin", found)
+        files.write_cache(store.PART, f"{key}.cubin", found)
     return found
 
 

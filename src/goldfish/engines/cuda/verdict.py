@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import goldfish
+from goldfish import files
 from goldfish.cells.base import HandDerivedCell
 from goldfish.config import registry
 from goldfish.engines import eager
@@ -108,10 +109,10 @@ def _of(kernels: Asked, device: torch.device) -> Verdict:
 def of_all(kernels: Sequence[Asked], device: torch.device) -> list[Verdict]:
     """The verdicts on several: those that are not remembered are found in one process, one after another."""
     here = machine(device)
-    known = {one: _parsed(store.read(_name(one, here))) for one in kernels}
+    known = {one: _parsed(files.read_cache(store.PART, _name(one, here))) for one in kernels}
     for one, found in _elsewhere([one for one, verdict in known.items() if verdict is None], device):
         if isinstance(found, Verdict):
-            store.write(_name(one, here), json.dumps(asdict(found), indent=1).encode())
+            files.write_cache(store.PART, _name(one, here), json.dumps(asdict(found), indent=1).encode())
         else:
             reason = f"its kernels could not be checked on this machine: {found}"
             found = Verdict(one.label, one.hidden_size, one.dtype, reason, torch.inf, torch.inf, here)
@@ -189,8 +190,9 @@ def compare(kernels: Asked, device: torch.device) -> Verdict:
 def remembered(device: torch.device) -> list[Verdict]:
     """Every verdict of this very machine that is in the user's cache."""
     here = machine(device)
-    files = sorted(store.folder().glob("verdict-*.json"))
-    found = [_parsed(store.read(file.name)) for file in files]
+    folder = files.cache(store.PART)
+    kept = sorted(folder.glob("verdict-*.json")) if folder is not None else []
+    found = [_parsed(file.read_bytes()) for file in kept]
     return [verdict for verdict in found if verdict is not None and verdict.machine == here]
 
 
