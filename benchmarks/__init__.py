@@ -1,1 +1,1 @@
-"""`python -m benchmarks` is `goldfish bench`; results/ holds what was measured."""
+"""This project beside its peers in one interleaved run, as ratios with the targets beside them; results/ holds them."""

@@ -27,7 +27,6 @@ LAYERS = [
     {"composing"},
     {"papers"},
     {"inspect"},
-    {"bench"},
     {"cli"},
     {"__main__"},
 ]

@@ -14,7 +14,7 @@ ARCHIVE = "collected.tar.gz"
 
 def main(folder: Path) -> int:
     """Tables of the benchmark to benchmarks/results/gpu, outcomes to those that wait for the store; 2 without them."""
-    from goldfish.bench import results, rows
+    from benchmarks import results, rows
     from goldfish.tracking.store import Store
 
     if not (folder / ARCHIVE).is_file():

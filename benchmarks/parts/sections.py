@@ -12,8 +12,8 @@ EXACT = ("exactness",)  # sections whose targets are about right numbers: the ot
 
 def main(part: Part) -> None:
     """Measure job by job, for as long as there is time."""
-    from goldfish.bench import results, rows, run, table
-    from goldfish.bench.bench import Bench
+    from benchmarks import results, rows, run, table
+    from benchmarks.bench import Bench
 
     @dataclass
     class Short(Bench):

@@ -16,13 +16,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
+from benchmarks import gpu_session, rows
 from benchmarks.gpu_session import Part
 from benchmarks.parts import collect, forgetting, versions
 from benchmarks.parts import tests as gpu_tests
 from benchmarks.parts.part import Part as PartHere
-
-from benchmarks import gpu_session
-from goldfish.bench import rows
 from goldfish.composing import compose
 from goldfish.composing.compose import Composer
 from goldfish.config.config import Config, resolve

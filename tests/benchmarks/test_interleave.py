@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from goldfish.bench import interleave as timing
-from goldfish.bench.interleave import Contestant, Entrant, NotRun, Ratio, Timed, geomean, interleave, ratio
+from benchmarks import interleave as timing
+from benchmarks.interleave import Contestant, Entrant, NotRun, Ratio, Timed, geomean, interleave, ratio
 
 
 class Clock:

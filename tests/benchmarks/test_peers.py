@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from goldfish.bench import own
-from goldfish.bench.interleave import Contestant, NotRun
-from goldfish.bench.peers import alone, by_hand, torch_nn, triton_kernels
-from goldfish.bench.peers.processes import Processes
-from goldfish.bench.problem import CELLS, Shape, draw
+from benchmarks import contestants
+from benchmarks.interleave import Contestant, NotRun
+from benchmarks.peers import alone, by_hand, torch_nn, triton_kernels
+from benchmarks.peers.processes import Processes
+from benchmarks.problem import CELLS, Shape, draw
 from goldfish.training.device.graph import GraphedStep, Replay, Step
 
 SMALL = [Shape(cell, hidden=5, batch=3, length=4, inputs=2) for cell in CELLS]
@@ -47,11 +47,13 @@ def test_the_loop_over_cells_is_torch_nn() -> None:
 
 def test_every_contestant_runs() -> None:
     for shape in SMALL:
-        contestants = [entrant for name, entrant in own.steps(shape, "cpu") if "auto" in name or "stepwise" in name]
-        contestants += [run for _, run in torch_nn.steps(shape, "cpu")]
-        contestants += [build(shape, "cpu") for build in (by_hand.retain_grad, by_hand.autograd_grad, by_hand.stacked)]
+        entrants = [
+            entrant for name, entrant in contestants.steps(shape, "cpu") if "auto" in name or "stepwise" in name
+        ]
+        entrants += [run for _, run in torch_nn.steps(shape, "cpu")]
+        entrants += [build(shape, "cpu") for build in (by_hand.retain_grad, by_hand.autograd_grad, by_hand.stacked)]
         models = []
-        for contestant in contestants:
+        for contestant in entrants:
             assert isinstance(contestant, Contestant)
             contestant.run(2)
             models.append(contestant.models)
@@ -59,19 +61,19 @@ def test_every_contestant_runs() -> None:
 
 
 def test_engines_of_another_device_are_not_asked() -> None:
-    assert own.engines("cpu")[0] == "auto"
-    assert "cuda" not in own.engines("cpu")
-    assert "cpu" not in own.engines("cuda")
+    assert contestants.engines("cpu")[0] == "auto"
+    assert "cuda" not in contestants.engines("cpu")
+    assert "cpu" not in contestants.engines("cuda")
 
 
 def test_what_auto_takes() -> None:
-    taken = dict(part.split(": ") for part in own.auto("cpu").split(", "))
+    taken = dict(part.split(": ") for part in contestants.auto("cpu").split(", "))
     assert list(taken) == list(CELLS)
     assert set(taken.values()) <= {"cpu", "stepwise"}
 
 
 def test_a_pack_trains_every_run() -> None:
-    pack = own.Pack(Shape("gru", hidden=5, batch=3, length=4, inputs=2, replicas=3), "cpu", instrumented=True)
+    pack = contestants.Pack(Shape("gru", hidden=5, batch=3, length=4, inputs=2, replicas=3), "cpu", instrumented=True)
     before = [leaf.detach().clone() for leaf in pack.weights.rows]
     pack.step()
     for leaf, was in zip(pack.weights.rows, before, strict=True):
@@ -81,7 +83,7 @@ def test_a_pack_trains_every_run() -> None:
 def test_a_pack_that_is_replayed_trains_the_same_runs() -> None:
     """With a step again in place of a CUDA graph."""
     shape = Shape("lstm", hidden=5, batch=3, length=4, inputs=2, replicas=3)
-    plain, replayed = (own.Pack(shape, "cpu", instrumented=True) for _ in range(2))
+    plain, replayed = (contestants.Pack(shape, "cpu", instrumented=True) for _ in range(2))
 
     def record(step: Step, batch: Sequence[Tensor], found: Tensor) -> Replay:
         def replay() -> None:
@@ -115,7 +117,7 @@ def test_what_is_not_installed_is_told() -> None:
 
 IN_TRITON = """
 import torch
-from goldfish.bench.peers import triton_rnn
+from benchmarks.peers import triton_rnn
 
 torch.manual_seed(0)
 R, T, B, D, H = 2, 7, 19, 5, 32

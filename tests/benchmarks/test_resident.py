@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 
-from goldfish.bench import resident
+from benchmarks import resident
 
 
 def test_the_peak_is_not_that_of_the_process_before() -> None:
     """A child of a large process, as the benchmark's are."""
     large = np.ones(50_000_000)
     done = subprocess.run(
-        [sys.executable, "-c", "from goldfish.bench import resident; print(resident.peak())"],
+        [sys.executable, "-c", "from benchmarks import resident; print(resident.peak())"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert 1e6 < int(done.stdout) < 2e8 < large.nbytes < resident.now()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from goldfish.bench import results, rows, table
-from goldfish.bench.interleave import NotRun, Ratio, Timed
-from goldfish.bench.rows import Row, Target, judged, not_run, row
+from benchmarks import results, rows, table
+from benchmarks.interleave import NotRun, Ratio, Timed
+from benchmarks.rows import Row, Target, judged, not_run, row
 from goldfish.errors import ConfigError
 
 ABOUT = {

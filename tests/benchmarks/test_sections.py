@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from goldfish.bench import own, run
-from goldfish.bench.bench import Bench
-from goldfish.bench.interleave import NotRun, Ratio, Timed, ratio
-from goldfish.bench.peers import blas
-from goldfish.bench.problem import CELLS, Shape
-from goldfish.bench.rows import row
-from goldfish.bench.sections import SECTIONS, compiled, exactness, floor, growth, single
-from goldfish.cli import main
+from benchmarks import contestants, run
+from benchmarks.bench import Bench
+from benchmarks.interleave import NotRun, Ratio, Timed, ratio
+from benchmarks.peers import blas
+from benchmarks.problem import CELLS, Shape
+from benchmarks.rows import row
+from benchmarks.sections import SECTIONS, compiled, exactness, floor, growth, single
+from goldfish.cli import commands, main
 
 
 class Tiny(Bench):
@@ -144,7 +144,7 @@ def test_the_ceiling_is_the_fastest_library_on_its_fastest_path_and_is_named(
         rates = {item.case: item.value for item in products if item.peer == unit}
         assert rates[fastest[unit]] == max(value for value in rates.values() if value)
     shares = [item for item in case.run() if "product's ceiling" in item.case]
-    assert {item.peer for item in shares} == {own.OURS, "torch.nn"}
+    assert {item.peer for item in shares} == {contestants.OURS, "torch.nn"}
     library = fastest["2 threads"].removeprefix("one large float32 product: ")
     assert all(item.case.endswith(f"fraction of the product's ceiling ({library})") for item in shares)
 
@@ -171,7 +171,9 @@ def test_growth_is_summed_up() -> None:
     for cell in CELLS:
         lengths = [(Shape(cell, length=T), 1e-5 * T) for T in growth.LENGTHS]
         packs = [(bench.shape(cell, 32, 32, R), 2e-3 / R) for R in growth.REPLICAS if R > 1]
-        rows += [row("growth", str(shape), own.OURS, cost, ratio=Ratio(1, 0)) for shape, cost in lengths + packs]
+        rows += [
+            row("growth", str(shape), contestants.OURS, cost, ratio=Ratio(1, 0)) for shape, cost in lengths + packs
+        ]
     exponent, packed = growth.summary(bench, rows)[:2]
     assert exponent.case == "rnn H=32 B=32: exponent of T, 200 to 10000"
     assert exponent.value == pytest.approx(1.0)
@@ -209,6 +211,14 @@ def test_bad_input(arguments: list[str], told: str, capsys: pytest.CaptureFixtur
     assert told in capsys.readouterr().err
 
 
+def test_where_no_clone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    installed = tmp_path / "lib" / "site-packages" / "goldfish" / "cli" / "commands.py"
+    monkeypatch.setattr(commands, "__file__", str(installed))
+    assert main(["bench", "--quick"]) == 2
+    told = "bench: needs a clone of the repository, for benchmarks/ is not part of the package"
+    assert capsys.readouterr().err == f"goldfish: {told}\n"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--device", "cuda"]) == 2
@@ -223,7 +233,7 @@ class Finder(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.partition(".")[0] in absent else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
-from goldfish.cli import main
+from goldfish.cli import commands, main
 sys.exit(main(["bench", "--quick", "--only", "packing,sweep,harness"]))
 """
 

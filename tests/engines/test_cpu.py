@@ -244,7 +244,7 @@ def test_infinity_and_nan_reach_what_they_reach_in_eager(
 
 LONG = """
 import torch, goldfish
-from goldfish.bench.resident import now, peak
+from benchmarks.resident import now, peak
 from goldfish.recurrent import Recurrent
 
 recurrent = Recurrent("{name}", 4, 64, engine="cpu")

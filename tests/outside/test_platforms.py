@@ -16,7 +16,7 @@ import pytest
 import torch
 from tests.sweep.stand_ins import config
 
-from goldfish.bench import resident
+from benchmarks import resident
 from goldfish.cells.lstm import LSTM
 from goldfish.engines import select
 from goldfish.engines.cpu import passes

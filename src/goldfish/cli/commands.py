@@ -33,7 +33,7 @@ How far back can a recurrent network remember, and why does it forget?
   goldfish explain <run>                  whether a run is recorded, and why it would be trained again or not
   goldfish doctor                         check store, locks, disk, GPU and versions; correct moved paths
   goldfish ui [experiment]                open the recorded runs in the MLflow UI
-  goldfish bench                          time this project beside its peers, as ratios
+  goldfish bench                          time this project beside its peers, as ratios (in a clone)
 
 goldfish <command> --help explains one command, goldfish --version tells the version.
 Shell completion: eval "$(goldfish train -sc install=bash)"
@@ -220,7 +220,11 @@ def ui(arguments: Sequence[str]) -> int:
 
 def bench(arguments: Sequence[str]) -> int:
     """Time this project beside its peers."""
-    from goldfish.cli.bench import bench
+    root = Path(__file__).parents[3]
+    if not (root / "benchmarks" / "command.py").is_file():
+        raise ConfigError("bench: needs a clone of the repository, for benchmarks/ is not part of the package")
+    sys.path.insert(0, str(root))
+    from benchmarks.command import bench
 
     return bench(arguments)
 

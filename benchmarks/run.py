@@ -15,10 +15,10 @@ from types import ModuleType
 import torch
 from tqdm import tqdm
 
-from goldfish.bench import results, rows, table
-from goldfish.bench.bench import Bench
-from goldfish.bench.rows import Row, not_run
-from goldfish.bench.sections import SECTIONS
+from benchmarks import results, rows, table
+from benchmarks.bench import Bench
+from benchmarks.rows import Row, not_run
+from benchmarks.sections import SECTIONS
 from goldfish.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
@@ -26,7 +26,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 def section(name: str) -> ModuleType:
     """A section's module."""
-    return importlib.import_module(f"goldfish.bench.sections.{name}")
+    return importlib.import_module(f"benchmarks.sections.{name}")
 
 
 def run(names: Sequence[str], *, device: str, threads: int, quick: bool, update: bool) -> None:
@@ -98,5 +98,4 @@ def _print_verdicts() -> None:
 
 def render() -> list[Path]:
     """docs/performance_table.md and its plots, from benchmarks/results/; the files written."""
-    root = results.clone()
-    return results.render(root / "benchmarks" / "results", root / "docs", order())
+    return results.render(results.RESULTS, results.RESULTS.parents[1] / "docs", order())

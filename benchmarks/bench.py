@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from goldfish.bench import rows as rows_of
-from goldfish.bench.interleave import Entrant, NotRun, Ratio, Timed, interleave, ratio
-from goldfish.bench.peers.processes import Library, Processes
-from goldfish.bench.problem import LENGTH, Shape
-from goldfish.bench.rows import Row
+from benchmarks import rows as rows_of
+from benchmarks.interleave import Entrant, NotRun, Ratio, Timed, interleave, ratio
+from benchmarks.peers.processes import Library, Processes
+from benchmarks.problem import LENGTH, Shape
+from benchmarks.rows import Row
 
 
 @dataclass(frozen=True)

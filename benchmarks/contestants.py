@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from goldfish.bench.interleave import Contestant, Entrant, NotRun, repeated
-from goldfish.bench.problem import CELLS, Shape, draw
+from benchmarks.interleave import Contestant, Entrant, NotRun, repeated
+from benchmarks.problem import CELLS, Shape, draw
 from goldfish.config import registry
 from goldfish.engines.select import ENGINES, choose
 from goldfish.errors import ConfigError

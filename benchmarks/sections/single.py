@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from goldfish.bench import own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Entrant, Ratio, geomean
-from goldfish.bench.peers import by_hand, torch_nn, triton_kernels
-from goldfish.bench.problem import CELLS, Shape
-from goldfish.bench.rows import Row, Target, row
+from benchmarks import contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Entrant, Ratio, geomean
+from benchmarks.peers import by_hand, torch_nn, triton_kernels
+from benchmarks.problem import CELLS, Shape
+from benchmarks.rows import Row, Target, row
 from goldfish.sweep.machine import cores
 
 NAME = "single"
@@ -31,13 +31,15 @@ def jobs(bench: Bench) -> list[Job]:
 
 
 def _job(bench: Bench, shape: Shape) -> Job:
-    return Job(str(shape), lambda: bench.compare(NAME, str(shape), dict(_entrants(bench, shape)), own.OURS))
+    return Job(str(shape), lambda: bench.compare(NAME, str(shape), dict(_entrants(bench, shape)), contestants.OURS))
 
 
 def _entrants(bench: Bench, shape: Shape) -> list[tuple[str, Entrant]]:
     small = (shape.hidden, shape.batch) == (bench.hidden[0], bench.batch[0])
-    auto = {own.name("auto", instrumented) for instrumented in (True, False)}  # others take seconds at larger sizes
-    found: list[tuple[str, Entrant]] = [item for item in own.steps(shape, bench.device) if small or item[0] in auto]
+    auto = {contestants.name("auto", with_norms) for with_norms in (True, False)}  # others take seconds at larger sizes
+    found: list[tuple[str, Entrant]] = [
+        item for item in contestants.steps(shape, bench.device) if small or item[0] in auto
+    ]
     found.extend(torch_nn.steps(shape, bench.device))
     found.append((OWN_PROCESS, bench.processes(1, bench.threads).training(shape, bench.device)))
     found.append((f"torch.nn, {cores()} processes", bench.processes(cores(), 1).training(shape, bench.device)))

@@ -1,4 +1,4 @@
-"""A pack trained as a sweep does, which writes down when its first step was done: see goldfish.bench.first_step.
+"""A pack trained as a sweep does, which writes down when its first step was done: see benchmarks.first_step.
 
 Imported by the server that workers are forked from, as goldfish.sweep.work is.
 """
@@ -22,9 +22,9 @@ def train_pack(configs: Sequence[Config], progress: Callable[[int], None], **opt
     """Train a pack; the time of the first step goes into the file."""
     file = Path(os.environ[FILE])
 
-    def watched(steps: int) -> None:
+    def timed(steps: int) -> None:
         if not file.exists():
             file.write_text(repr(time.time()))
         progress(steps)
 
-    return work.train_pack(configs, watched, **options)
+    return work.train_pack(configs, timed, **options)

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Contestant, NotRun, Timed, ratio, spread
-from goldfish.bench.problem import CELLS
-from goldfish.bench.rows import Row, Target, judged, row
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Contestant, NotRun, Timed, ratio, spread
+from benchmarks.problem import CELLS
+from benchmarks.rows import Row, Target, judged, row
 from goldfish.config import registry
 from goldfish.config.config import Config, resolve
 
@@ -222,11 +222,11 @@ def _first_step(bench: Bench) -> Row:
             file, start = Path(folder) / "first_step", time.time()
             environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
             done = subprocess.run(
-                [sys.executable, "-m", "goldfish.bench.first_step", str(file)],
+                [sys.executable, "-m", "benchmarks.first_step", str(file)],
                 cwd=folder, env=environment, capture_output=True, text=True,
             )  # fmt: skip
             if done.returncode:
-                raise RuntimeError(f"goldfish.bench.first_step: {done.stderr.strip()[-500:]}")
+                raise RuntimeError(f"benchmarks.first_step: {done.stderr.strip()[-500:]}")
             times.append(float(file.read_text()) - start)
     found = median(times)
     return row(NAME, "a sweep's first training step", "goldfish", found, rounds=len(times), target=Target("≤", 10.0))

@@ -13,12 +13,12 @@ from itertools import product
 
 import torch
 
-from goldfish.bench import own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Entrant, NotRun, Ratio, Timed, ratio, repeated
-from goldfish.bench.peers import blas, torch_nn
-from goldfish.bench.problem import CELLS, GATES, Shape
-from goldfish.bench.rows import Row, not_run, row
+from benchmarks import contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Entrant, NotRun, Ratio, Timed, ratio, repeated
+from benchmarks.peers import blas, torch_nn
+from benchmarks.problem import CELLS, GATES, Shape
+from benchmarks.rows import Row, not_run, row
 
 NAME = "floor"
 TITLE = "Floors: the fraction of the machine's measured ceilings that a training step reaches"
@@ -150,12 +150,12 @@ def _job(ceilings: Ceilings, shape: Shape) -> Job:
         entrants = {
             library: ceilings.product(library),
             SCALING: ceilings.scaling(),
-            own.OURS: own.step(shape, "auto", bench.device, True),
+            contestants.OURS: contestants.step(shape, "auto", bench.device, True),
             name: torch_nn.step(shape, bench.device, name),
         }
         times = bench.time(entrants)
         found = []
-        for peer in (own.OURS, name):
+        for peer in (contestants.OURS, name):
             result = times[peer]
             if isinstance(result, NotRun):
                 found.append(not_run(NAME, str(shape), peer, result.reason))

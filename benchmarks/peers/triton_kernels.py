@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfish.bench.interleave import Entrant, NotRun, reason, repeated
-from goldfish.bench.peers import alone
-from goldfish.bench.problem import Shape, draw
+from benchmarks.interleave import Entrant, NotRun, reason, repeated
+from benchmarks.peers import alone
+from benchmarks.problem import Shape, draw
 
 EXACT = ("ieee", "tf32x3")  # precisions of Triton's matrix product that have float32's digits
 
@@ -83,7 +83,7 @@ def _torchrl(shape: Shape, device: str, precision: str) -> Entrant:
 def _own(shape: Shape, device: str, precision: str) -> Entrant:
     if shape.cell != "rnn":
         return NotRun("written for the RNN only, to compare the compilers")
-    train = importlib.import_module("goldfish.bench.peers.triton_rnn").train
+    train = importlib.import_module("benchmarks.peers.triton_rnn").train
     module = alone.module(shape.cell, shape.inputs, shape.hidden, device)
     weights = {name.removesuffix("_l0"): value.detach()[None] for name, value in module.named_parameters()}
     weights["bias"] = weights.pop("bias_ih") + weights.pop("bias_hh")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from goldfish.bench.interleave import NotRun, Ratio, Timed
+from benchmarks.interleave import NotRun, Ratio, Timed
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from goldfish.bench.interleave import Contestant
-from goldfish.bench.peers import alone, blas
-from goldfish.bench.problem import Shape
+from benchmarks.interleave import Contestant
+from benchmarks.peers import alone, blas
+from benchmarks.problem import Shape
 
 
 class Programs:

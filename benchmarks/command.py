@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from goldfish.bench.sections import SECTIONS
+from benchmarks.sections import SECTIONS
 from goldfish.cli.options import Parser, choice, parsed
 from goldfish.config.bounds import at_least
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError
 
+ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "cuda")
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Measure and print, or render the page from the results. Raises ConfigError for bad input."""
+    """Measure and print, or render the page from the results. Raises ConfigError for bad input.
+
+    Processes that it starts find goldfish and benchmarks in the clone, wherever they run.
+    """
     args = parsed(_parser(), arguments)
     device = choice("--device", args.device, DEVICES)
     names = [choice("--only", name, SECTIONS) for name in args.only.split(",")] if args.only else list(SECTIONS)
     threads = Parameter("threads", int, bound=at_least(1)).check("--threads", args.threads)
     if args.quick and args.update_results:
         raise ConfigError("--quick: cannot go with --update-results")
-    from goldfish.bench import run
+    from benchmarks import run
 
+    places = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
     if args.render:
         print("Written: " + ", ".join(str(file) for file in run.render()))
     else:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import linear_regression
 
-from goldfish.bench import children, own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Entrant, Ratio
-from goldfish.bench.peers import torch_nn
-from goldfish.bench.problem import CELLS, Shape
-from goldfish.bench.rows import Row, Target, row
+from benchmarks import children, contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Entrant, Ratio
+from benchmarks.peers import torch_nn
+from benchmarks.problem import CELLS, Shape
+from benchmarks.rows import Row, Target, row
 
 NAME = "growth"
 TITLE = "Cost against T, H and R; ratios are against goldfish auto with all norms"
@@ -40,10 +40,10 @@ def jobs(bench: Bench) -> list[Job]:
 
 def _job(bench: Bench, shape: Shape) -> Job:
     def measure() -> list[Row]:
-        entrants: dict[str, Entrant] = {own.OURS: own.step(shape, "auto", bench.device, True)}
+        entrants: dict[str, Entrant] = {contestants.OURS: contestants.step(shape, "auto", bench.device, True)}
         alone = replace(shape, replicas=1)
         entrants |= dict(torch_nn.steps(alone, bench.device))
-        return bench.compare(NAME, str(shape), entrants, own.OURS)
+        return bench.compare(NAME, str(shape), entrants, contestants.OURS)
 
     return Job(str(shape), measure)
 
@@ -60,7 +60,7 @@ def _memory(bench: Bench, cell: str) -> Job:
             row(
                 NAME,
                 f"{shape}: peak memory of the process",
-                own.OURS,
+                contestants.OURS,
                 told["peak"],
                 unit="GB",
                 target=target,
@@ -73,17 +73,17 @@ def _memory(bench: Bench, cell: str) -> Job:
 
 def summary(bench: Bench, rows: Sequence[Row]) -> list[Row]:
     """The exponent of T, and the cost per replica of the largest pack over that of the smallest."""
-    costs = {item.case: item.value for item in rows if item.peer == own.OURS and item.value is not None}
+    costs = {item.case: item.value for item in rows if item.peer == contestants.OURS and item.value is not None}
     found = []
     for cell in CELLS:
         by_length = [(T, costs[str(Shape(cell, length=T))]) for T in LENGTHS if str(Shape(cell, length=T)) in costs]
         by_length = by_length[-6:]  # from 200: below, what every call costs would flatter the exponent
         case = f"{cell} H=32 B=32: exponent of T, {by_length[0][0]} to {by_length[-1][0]}"
-        found.append(row(NAME, case, own.OURS, exponent(by_length), unit="", target=LINEAR))
+        found.append(row(NAME, case, contestants.OURS, exponent(by_length), unit="", target=LINEAR))
         packs = [(R, str(bench.shape(cell, 32, 32, R))) for R in REPLICAS]
         (first, least), *_, (last, most) = [(R, costs[name]) for R, name in packs if name in costs]
         case = f"{cell} H=32 B=32: cost per replica, R={last} ÷ R={first}"
-        found.append(row(NAME, case, own.OURS, None, unit="", ratio=Ratio(most / least, 0.0), target=FLAT))
+        found.append(row(NAME, case, contestants.OURS, None, unit="", ratio=Ratio(most / least, 0.0), target=FLAT))
     return found
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Ratio
-from goldfish.bench.peers import alone
-from goldfish.bench.problem import CELLS
-from goldfish.bench.rows import Row, Target, row
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Ratio
+from benchmarks.peers import alone
+from benchmarks.problem import CELLS
+from benchmarks.rows import Row, Target, row
 from goldfish.tasks.adding import Adding
 
 NAME = "sweep"

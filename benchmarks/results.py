@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import goldfish
-from goldfish.bench import own, table
-from goldfish.bench import rows as rows_of
-from goldfish.bench.rows import Row
+from benchmarks import contestants, table
+from benchmarks import rows as rows_of
+from benchmarks.rows import Row
 from goldfish.errors import ConfigError
 from goldfish.tracking import provenance
 
+RESULTS = Path(__file__).with_name("results")
 DEVICES = ("cpu", "cuda")
 FOLDERS = {"cpu": "cpu", "cuda": "gpu"}  # of their results
 PAGE = "performance_table.md"
@@ -28,17 +28,9 @@ their interquartile range. A step is forward, and backward from a fixed gradient
 """
 
 
-def clone() -> Path:
-    """The root of the repository. Raises ConfigError where goldfish is an installed package."""
-    root = Path(goldfish.__file__).parents[2]
-    if not (root / "benchmarks").is_dir():
-        raise ConfigError("--update-results and --render: expected a clone of the repository, with benchmarks/ in it")
-    return root
-
-
 def folder(device: str, update: bool) -> Path:
     """Where CSV and plots go: benchmarks/results/<device> with --update-results, else outputs/benchmarks/<device>."""
-    return (clone() / "benchmarks" / "results" if update else Path("outputs") / "benchmarks") / FOLDERS[device]
+    return (RESULTS if update else Path("outputs") / "benchmarks") / FOLDERS[device]
 
 
 def about(device: str, threads: int, quick: bool) -> dict[str, str]:
@@ -48,7 +40,7 @@ def about(device: str, threads: int, quick: bool) -> dict[str, str]:
     return {
         "device": device,
         "threads": str(threads),
-        "auto": own.auto(device),
+        "auto": contestants.auto(device),
         "quick": "yes" if quick else "no",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "load": f"{os.getloadavg()[0]:.2f}",
@@ -101,6 +93,6 @@ def draw(rows: Sequence[Row], path: Path) -> list[Path]:
     """The growth plots, where there are such rows and matplotlib is installed; the files written."""
     if importlib.util.find_spec("matplotlib") is None:
         return []
-    from goldfish.bench import plots
+    from benchmarks import plots
 
     return plots.growth(rows, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from goldfish.bench.rows import Row
+from benchmarks.rows import Row
 
 VERDICTS = {"yes": "met", "no": "NOT met", "": ""}
 ACROSS = 6  # cases side by side

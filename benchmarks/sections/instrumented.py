@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from goldfish.bench import own, rows
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Timed, ratio
-from goldfish.bench.problem import CELLS, Shape
-from goldfish.bench.rows import Row, Target
+from benchmarks import contestants, rows
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Timed, ratio
+from benchmarks.problem import CELLS, Shape
+from benchmarks.rows import Row, Target
 
 NAME = "instrumented"
 TITLE = "Instrumented ÷ uninstrumented, the same engine"
@@ -20,7 +20,7 @@ TARGET = Target("≤", 1.05)  # for the engine that `auto` takes
 def jobs(bench: Bench) -> list[Job]:
     """A job for each cell and size; every engine at the smallest, which is quick."""
     sizes = list(product(bench.hidden, bench.batch))
-    engines = {size: own.engines(bench.device) if size == sizes[0] else ["auto"] for size in sizes}
+    engines = {size: contestants.engines(bench.device) if size == sizes[0] else ["auto"] for size in sizes}
     return [_job(bench, bench.shape(cell, *size), engines[size]) for cell in CELLS for size in sizes]
 
 
@@ -29,7 +29,7 @@ def _job(bench: Bench, shape: Shape, engines: Sequence[str]) -> Job:
 
 
 def _measure(bench: Bench, shape: Shape, engine: str) -> Row:
-    entrants = {name: own.step(shape, engine, bench.device, name == "with") for name in ("with", "without")}
+    entrants = {name: contestants.step(shape, engine, bench.device, name == "with") for name in ("with", "without")}
     results = bench.time(entrants, 2 * bench.rounds)  # a few per cent are at stake
     found, without = results["with"], results["without"]
     peer = f"goldfish {engine}"

@@ -14,11 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from goldfish.bench import own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.peers import by_hand
-from goldfish.bench.problem import CELLS, Shape, draw
-from goldfish.bench.rows import Row, Target, not_run, row
+from benchmarks import contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.peers import by_hand
+from benchmarks.problem import CELLS, Shape, draw
+from benchmarks.rows import Row, Target, not_run, row
 from goldfish.errors import ConfigError
 from goldfish.probes.gradient_flow import gradient_flow
 
@@ -56,7 +56,7 @@ def _job(bench: Bench, shape: Shape, dtype: torch.dtype) -> Job:
 
 def _measure(bench: Bench, shape: Shape, dtype: torch.dtype) -> list[Row]:
     reference, found = _unrolled(shape, torch.float64, "cpu", LIFT), []
-    for engine in own.engines(bench.device):
+    for engine in contestants.engines(bench.device):
         try:
             measured = _own(shape, engine, bench.device, dtype)
         except ConfigError as error:
@@ -72,7 +72,7 @@ def _measure(bench: Bench, shape: Shape, dtype: torch.dtype) -> list[Row]:
 @lru_cache(maxsize=2)
 def _unrolled(shape: Shape, dtype: torch.dtype, device: str, lift: int) -> Found:
     """The usual way, in any precision: a loop over nn.*Cell."""
-    recurrent = own.build(shape, "eager", "cpu")
+    recurrent = contestants.build(shape, "eager", "cpu")
     cell = by_hand.MODULES[shape.cell](shape.inputs, shape.hidden).to(device, dtype)
     cell.load_state_dict({name.removesuffix("_l0"): value[0] for name, value in recurrent.state_dict().items()})
     inputs, cotangent = draw(shape, device, dtype)
@@ -88,7 +88,7 @@ def _unrolled(shape: Shape, dtype: torch.dtype, device: str, lift: int) -> Found
 
 
 def _own(shape: Shape, engine: str, device: str, dtype: torch.dtype) -> Found:
-    recurrent = own.build(shape, engine, device, dtype)
+    recurrent = contestants.build(shape, engine, device, dtype)
     inputs, cotangent = draw(shape, device, dtype)
     outputs, _ = recurrent(inputs)
     with gradient_flow(recurrent) as flow:

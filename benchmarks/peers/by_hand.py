@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vjp, vmap
 
-from goldfish.bench.interleave import Contestant, repeated
-from goldfish.bench.problem import Shape, draw
+from benchmarks.interleave import Contestant, repeated
+from benchmarks.problem import Shape, draw
 
 MODULES: dict[str, Callable[..., nn.RNNCellBase]] = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
 STACKED = 16  # models under vmap

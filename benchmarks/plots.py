@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goldfish.bench import own
-from goldfish.bench.peers import torch_nn
-from goldfish.bench.problem import CELLS, LENGTH
-from goldfish.bench.rows import Row
+from benchmarks import contestants
+from benchmarks.peers import torch_nn
+from benchmarks.problem import CELLS, LENGTH
+from benchmarks.rows import Row
 from goldfish.figures import style
 from goldfish.figures.palette import GREY, cell_colours
 
@@ -50,7 +50,7 @@ def _line(ax: Axes, rows: Sequence[Row], axis: str, cell: str, ours: bool) -> No
     places = []
     for item in rows:
         where = point(item.case) if ":" not in item.case else {}
-        mine = item.peer == own.OURS if ours else item.peer in (torch_nn.PLAIN, torch_nn.TF32)
+        mine = item.peer == contestants.OURS if ours else item.peer in (torch_nn.PLAIN, torch_nn.TF32)
         if mine and item.value is not None and fixed.items() <= where.items():
             places.append((int(where[axis]), 1e3 * item.value))
     if places:

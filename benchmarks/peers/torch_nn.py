@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from goldfish.bench.interleave import Contestant
-from goldfish.bench.peers import alone
-from goldfish.bench.problem import Shape
+from benchmarks.interleave import Contestant
+from benchmarks.peers import alone
+from benchmarks.problem import Shape
 
 PLAIN = "torch.nn"  # the CPU's: oneDNN and ATen
 TF32, IEEE = "torch.nn cuDNN TF32", "torch.nn cuDNN ieee"  # TF32 is what a GPU's user gets unasked

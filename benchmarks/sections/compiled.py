@@ -15,11 +15,11 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import reason
-from goldfish.bench.peers import triton_kernels
-from goldfish.bench.problem import CELLS
-from goldfish.bench.rows import Row, not_run, row
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import reason
+from benchmarks.peers import triton_kernels
+from benchmarks.problem import CELLS
+from benchmarks.rows import Row, not_run, row
 from goldfish.config import registry
 from goldfish.engines.cuda import launch, plan, source
 
@@ -100,7 +100,7 @@ def _triton(hidden: int, precision: str) -> tuple[float, dict[str, Used]]:
     compiler = importlib.import_module("triton.compiler")
     target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
     assembler = importlib.import_module("triton.backends.nvidia.compiler").get_ptxas(90)
-    kernels = importlib.import_module("goldfish.bench.peers.triton_rnn")
+    kernels = importlib.import_module("benchmarks.peers.triton_rnn")
     constants = {"H": hidden, "N": kernels.ROWS, "PRECISION": precision}
     options = {"num_warps": kernels.WARPS, "enable_fp_fusion": True}  # Triton's default until 3.9, which warns of it
     seconds, found = 0.0, {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from goldfish.bench import own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.interleave import Entrant
-from goldfish.bench.peers import torch_nn
-from goldfish.bench.problem import CELLS, Shape
-from goldfish.bench.rows import Row, Target, judged
+from benchmarks import contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.interleave import Entrant
+from benchmarks.peers import torch_nn
+from benchmarks.problem import CELLS, Shape
+from benchmarks.rows import Row, Target, judged
 
 NAME = "packing"
 TITLE = "16 packed runs with Adam: time per run and step; ratios are against the instrumented pack"
@@ -33,11 +33,11 @@ def _job(bench: Bench, cell: str, hidden: int) -> Job:
 
 def _measure(bench: Bench, shape: Shape, target: Target) -> list[Row]:
     entrants: dict[str, Entrant] = {
-        own.OURS: own.packed(shape, bench.device, True),
-        "goldfish auto": own.packed(shape, bench.device, False),
+        contestants.OURS: contestants.packed(shape, bench.device, True),
+        "goldfish auto": contestants.packed(shape, bench.device, False),
     }
     peers = {f"{name}, {RUNS} in turn": run for name, run in torch_nn.steps(shape, bench.device, adam=True)}
-    found = bench.compare(NAME, str(shape), entrants | peers, own.OURS)
+    found = bench.compare(NAME, str(shape), entrants | peers, contestants.OURS)
     return [judged(item, target) if item.peer in peers else item for item in found]
 
 

@@ -1,6 +1,6 @@
 """Measurements that need a process of their own: peak memory and first use.
 
-`python -m goldfish.bench.children <what> <threads> <JSON>` measures and prints one line of JSON.
+`python -m benchmarks.children <what> <threads> <JSON>` measures and prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from goldfish.bench import resident
-from goldfish.bench.problem import Shape
+from benchmarks import resident
+from benchmarks.problem import Shape
 
 
 def ask(what: str, threads: int, shape: Shape, *, environment: Mapping[str, str] | None = None, **more: Any) -> Any:
     """Have one thing measured in a fresh process; return what it found. Raises RuntimeError when that fails."""
     arguments = [what, str(threads), json.dumps(asdict(shape) | more)]
-    command = [sys.executable, "-m", "goldfish.bench.children", *arguments]
+    command = [sys.executable, "-m", "benchmarks.children", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | dict(environment or {}))
     if done.returncode:
         raise RuntimeError(f"{what} {shape}: {(done.stderr.strip().splitlines() or ['it ended silently'])[-1]}")
@@ -59,10 +59,10 @@ def _now(device: str) -> int:
 def _step(shape: Shape, engine: str, device: str) -> float:
     """Seconds of building a network and one instrumented step. Raises RuntimeError where it cannot run, saying why."""
     start = time.perf_counter()
-    from goldfish.bench import own
-    from goldfish.bench.interleave import NotRun
+    from benchmarks import contestants
+    from benchmarks.interleave import NotRun
 
-    contestant = own.step(shape, engine, device, True)
+    contestant = contestants.step(shape, engine, device, True)
     if isinstance(contestant, NotRun):
         raise RuntimeError(contestant.reason)
     contestant.run(1)

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from goldfish.bench import children, own
-from goldfish.bench.bench import Bench, Job
-from goldfish.bench.problem import CELLS
-from goldfish.bench.rows import Row, Target, not_run, row
+from benchmarks import children, contestants
+from benchmarks.bench import Bench, Job
+from benchmarks.problem import CELLS
+from benchmarks.rows import Row, Target, not_run, row
 
 NAME = "first_use"
 TITLE = "First use: compiling and loading, in a fresh process with torch imported"
@@ -21,7 +21,7 @@ INTERPRETED = ("eager", "stepwise")  # nothing to compile
 
 def jobs(bench: Bench) -> list[Job]:
     """A job for each cell and each engine that compiles."""
-    compiled = [engine for engine in own.engines(bench.device) if engine not in ("auto", *INTERPRETED)]
+    compiled = [engine for engine in contestants.engines(bench.device) if engine not in ("auto", *INTERPRETED)]
     if bench.device == "cuda":
         compiled.append("auto")  # it also checks the kernels, once
     return [_job(bench, cell, engine) for cell in CELLS for engine in compiled]

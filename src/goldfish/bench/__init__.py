@@ -1,1 +1,0 @@
-"""The benchmark: this project beside its peers in one interleaved run, as ratios with the targets beside them."""
