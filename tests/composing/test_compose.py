@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from goldfish.composing import compose
 from goldfish.composing.compose import Composer
-from goldfish.config import config, registry
+from goldfish.config import config, moments, registry
 from goldfish.config.config import resolve
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError
@@ -57,6 +57,8 @@ def values(parameter: Parameter) -> st.SearchStrategy[Any]:
         some = st.booleans()
     elif parameter.type is int:
         some = st.integers(-1, 300)
+    elif parameter.type is list:
+        some = st.lists(st.sampled_from(moments.NAMED) | st.integers(-1, 300), max_size=4)
     elif parameter.type is float:
         some = st.floats(-0.5, 3.0, allow_nan=False)
     else:

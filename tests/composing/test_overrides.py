@@ -140,3 +140,17 @@ def test_what_yaml_may_not_hold() -> None:
         overrides.written("task.length", [{"a": 1}], options)
     with pytest.raises(ConfigError, match=r"^lenght=3: unknown key"):
         overrides.written("lenght", 3, options)
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "values"),
+    [
+        ("probe", ["recall"], [["recall"]]),
+        ("probe", [["recall"], ["recall", "gradient_flow"]], [["recall"], ["recall", "gradient_flow"]]),
+        ("probe", "[recall],[]", [["recall"], []]),
+        ("trainer.probe_at", ["after", 7, {"every": 50}], [["after", 7, {"every": 50}]]),
+        ("seed", [1, 2], [1, 2]),
+    ],
+)
+def test_a_list_in_a_file_is_one_value_where_the_key_holds_a_list(key: str, written: Any, values: list[Any]) -> None:
+    assert [setting.value for setting in overrides.written(key, written, options)] == values

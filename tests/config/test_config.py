@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from goldfish.config import registry
-from goldfish.config.config import Config, resolve
+from goldfish.config.config import CHOICES, Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.sweep.fingerprint import fingerprint
 
@@ -18,7 +18,7 @@ def test_everything_has_a_default() -> None:
     config = resolve({})
     assert config["cell"] == {"name": "rnn", "hidden_size": 32, "num_layers": 1, "nonlinearity": "tanh"}
     groups = ["cell", "init", "task", "optimizer", "model", "trainer", "tracking"]
-    assert list(config) == [*groups, "seed", "engine"]
+    assert list(config) == [*groups, "probe", "seed", "engine"]
 
 
 def test_resolving_twice_changes_nothing() -> None:
@@ -26,7 +26,7 @@ def test_resolving_twice_changes_nothing() -> None:
     assert resolve(config) == config
 
 
-@pytest.mark.parametrize("group", registry.GROUPS)
+@pytest.mark.parametrize("group", CHOICES)
 def test_every_thing_can_be_chosen_by_name(group: str) -> None:
     for name in registry.names(group):
         values: dict[str, Any] = {group: name}
@@ -55,6 +55,14 @@ def test_every_thing_can_be_chosen_by_name(group: str) -> None:
         ({"task": {"name": "mnist", "data": "/nowhere"}}, "task.data=/nowhere: no such folder"),
         ({"task": {"name": "mnist", "length": 100}}, "task.length=100: task.order=sequential has 784 steps"),
         ({"trainer": {"precision": "16"}}, "trainer.precision=16: "),
+        ({"probe": ["recal"]}, "probe=recal: did you mean 'recall'?"),
+        ({"probe": {"recall": {"bins": 3}}}, "probe.recall.bins=3: unknown key; it takes none"),
+        ({"probe": {"gradient_flow": {"samples": 0}}}, "probe.gradient_flow.samples=0: expected int ≥ 1"),
+        ({"trainer": {"probe_at": ["halfway"]}}, "trainer.probe_at=halfway: did you mean 'half'?"),
+        ({"trainer": {"probe_at": {"every": 3}}}, "trainer.probe_at={'every': 3}: expected a list of "),
+        ({"trainer": {"probe_at": [{"each": 3}]}}, "trainer.probe_at={'each': 3}: expected {every: int}"),
+        ({"trainer": {"probe_at": [0]}}, "trainer.probe_at=0: expected int ≥ 1"),
+        ({"trainer": {"probe_at": [1001]}}, "trainer.probe_at=1001: expected at most trainer.max_steps=1000"),
     ],
 )
 def test_bad_values_are_named_in_one_line(values: dict[str, Any], message: str) -> None:
@@ -62,6 +70,18 @@ def test_bad_values_are_named_in_one_line(values: dict[str, Any], message: str) 
         resolve(values)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["recall", ["recall"], {"recall": None}, {"recall": {}}], ids=repr)
+def test_probes_are_named_alone_in_a_list_or_with_arguments(given: Any) -> None:
+    assert resolve({"probe": given})["probe"] == {"recall": {}}
+
+
+def test_the_order_of_probes_and_moments_does_not_count() -> None:
+    one = {"probe": ["recall", "gradient_flow"], "trainer": {"probe_at": ["after", 30, {"every": 9}, 7, "before", 7]}}
+    config = resolve(one)
+    assert config["trainer"]["probe_at"] == ["before", "after", 7, 30, {"every": 9}]
+    assert list(config["probe"]) == ["gradient_flow", "recall"]
 
 
 def test_a_data_folder_that_is_there_is_taken(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ import torch
 from goldfish.config import registry
 from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
-from goldfish.training.evaluate import measure_probes
+from goldfish.training.data import PackData
+from goldfish.training.evaluate import Measured, Measurements, Probed
 from goldfish.training.module import PackModule
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -66,14 +67,26 @@ def test_a_page_adds_a_thing_that_trains(tmp_path: Path, page: str, entry: str, 
 
 def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
     ((name, text),) = blocks("measuring.md").items()
-    install(tmp_path, "probe.spectral_radius", Path(name).stem, text)
-    done = run(tmp_path, "train", "cell=rnn", "init=identity", "init.scale=0.5", *QUICK)
+    install(tmp_path, "probe.first_gate", Path(name).stem, text)
+    chosen = ["probe=[first_gate]", "probe.first_gate.power=2", "trainer.probe_at=[before,after,1]"]
+    done = run(tmp_path, "train", "cell=rnn", "init=identity", "init.scale=0.5", *chosen, *QUICK)
     assert done.returncode == 0, done.stderr
     run(tmp_path, "export", "--to", "runs.csv")
     header, row = csv.reader((tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines())
     recorded = dict(zip(header, row, strict=True))
-    assert float(recorded["spectral_radius/first_gate_before"]) == pytest.approx(0.5, rel=1e-6)
-    assert float(recorded["spectral_radius/first_gate"]) > 0
+    assert (recorded["probe"], recorded["trainer.probe_at"]) == ('["first_gate"]', '["before", "after", 1]')
+    assert recorded["probe.first_gate.power"] == "2.0"
+    assert float(recorded["first_gate/radius_before"]) == pytest.approx(0.25, rel=1e-6)
+    assert {"first_gate/radius", "first_gate/radius_step1", "test/accuracy"} <= set(header)
+    assert not {"rho/h", "recall/horizon", "gradient/horizon", "first_gate/radius_half"} & set(header)
+    told = run(tmp_path, "explain", recorded["fingerprint"]).stdout
+    assert "another run today" not in told
+    assert "does not take" not in told
+    refused = run(tmp_path, "train", "probe=[first_gate]", "probe.first_gate.power=0", *QUICK)
+    assert (refused.returncode, refused.stderr.strip()) == (
+        2,
+        "goldfish: probe.first_gate.power=0.0: expected float > 0",
+    )
 
 
 def tasks() -> list[str | dict[str, Any]]:
@@ -89,29 +102,29 @@ def tasks() -> list[str | dict[str, Any]]:
 
 
 @pytest.mark.parametrize("task", tasks(), ids=lambda task: task if isinstance(task, str) else task["name"])
-def test_the_probe_measures_every_model_on_every_task(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ((name, text),) = blocks("measuring.md").items()
-    found: dict[str, Any] = {}
-    exec(compile(text, name, "exec"), found)
-    monkeypatch.setattr(registry, "probes", lambda: {"spectral_radius": found["spectral_radius"]})
-    data: Any = SimpleNamespace(on=torch.device("cpu"), dtype=torch.float32)
+def test_every_probe_measures_every_model_on_every_task(task: Any) -> None:
     measured = 0
     for model in registry.names("model"):
         if registry.signature("model", model).constants.get("FITTED"):
             continue  # no network, and no moments of training
         try:
-            config = resolve({"task": task, "model": model})
+            config = resolve({"task": task, "model": model, "probe": registry.names("probe")})
         except ConfigError:
             continue  # the model does not suit the task
         given = {key: value for key, value in config["task"].items() if key != "name"}
-        module = PackModule(
-            [config] * 2, registry.load("task", config["task"]["name"])(**given), torch.float32, torch.device("cpu")
+        made = registry.load("task", config["task"]["name"])(**given)
+        module = PackModule([config] * 2, made, torch.float32, torch.device("cpu"))
+        rows = [Measured({}, []) for _ in range(2)]
+        Measurements(rows).take(
+            Probed(module, PackData(made, [config] * 2, torch.device("cpu"), torch.float32)), "before"
         )
-        for row in measure_probes(module, data, "before"):
-            values = list(row.metrics.items())
-            assert [name for name, _ in values] == ["spectral_radius/first_gate_before"] * bool(module.recurrents)
-            assert all(0 < value < 10 for _, value in values)
-            measured += len(values)
+        for row in rows:
+            kinds = {name.partition("/")[0] for name in row.metrics}
+            one = {"mean_field"} if len(module.recurrents) == 1 else set()  # in an encoder-decoder there are two
+            assert kinds == ({"gradient", "rho"} | one if module.recurrents else set())
+            assert all(name.endswith("_before") and math.isfinite(value) for name, value in row.metrics.items())
+            assert {point.phase for point in row.curves} <= {"before"}
+            measured += len(row.metrics)
     assert measured >= 2  # model=recurrent at least
 
 

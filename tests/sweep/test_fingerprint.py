@@ -134,6 +134,16 @@ def test_the_configuration_is_left_as_it_was() -> None:
     assert before == GOLDEN
 
 
+def test_the_default_probes_and_moments_do_not_count() -> None:
+    """Runs were recorded before there was anything to choose."""
+    config = resolve({})
+    before = copy.deepcopy(config)
+    del before["probe"], before["trainer"]["probe_at"]
+    assert fingerprint(config) == fingerprint(before)
+    others = [{"probe": ["recall"]}, {"probe": {"gradient_flow": {"samples": 8}}}, {"trainer": {"probe_at": "after"}}]
+    assert len({fingerprint(resolve(other)) for other in [{}, *others]}) == 4
+
+
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         fingerprint({**GOLDEN, "optimizer": {"name": "adam", "lr": math.nan}})

@@ -14,6 +14,8 @@ from tests.training.exactness import essence, interrupt
 
 from goldfish.config import registry
 from goldfish.config.config import Config
+from goldfish.probes import spectral_radius
+from goldfish.probes.base import Measurement, numbers
 from goldfish.training.data import TrainingStream
 from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted, find
@@ -218,16 +220,16 @@ def test_global_generators_are_restored(
 ) -> None:
     """A probe that draws from torch's, NumPy's and Python's own generators sees the same numbers."""
 
-    def draw(model: Any, batch: Any) -> dict[str, torch.Tensor]:
+    def draw(pack: Any) -> list[Measurement]:
         drawn = [random.gauss(), float(np.random.normal()), float(torch.randn(()))]
-        return {"sum": torch.tensor([sum(drawn)] * 3, dtype=torch.float64)}
+        return numbers({"draw/sum": torch.tensor([sum(drawn)] * 3, dtype=torch.float64)})
 
     def seed(value: int) -> None:
         random.seed(value)
         np.random.seed(value)
         torch.manual_seed(value)
 
-    monkeypatch.setattr(registry, "probes", lambda: {"draw": draw})
+    monkeypatch.setattr(spectral_radius, "measure", draw)
     configs = pack(small, "rnn")
     seed(0)
     expected = train_pack(configs)

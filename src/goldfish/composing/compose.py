@@ -91,14 +91,17 @@ def loader(path: ConfigSearchPath | None = None) -> ConfigLoader:
 
 @cache
 def register() -> None:
-    """Tell Hydra how to behave, and what to choose from: cells, initialisations, tasks, optimisers and their keys."""
+    """Tell Hydra how to behave, what there is to choose from, and the keys of each choice."""
     version.setbase("1.3")
     store = ConfigStore.instance()
     for group in config.CHOICES:
         for name in registry.names(group):
             node = {"name": name} | _defaults(config.schema(group, name))
             store.store(group=group, name=name, node=node, provider="goldfish")
-    settings = {group: _defaults(config.schema(group)) for group in ("trainer", "tracking")}
+    for name in registry.names("probe"):
+        store.store(group="probe", name=name, node={name: _defaults(config.schema("probe", name))}, provider="goldfish")
+    settings: dict[str, Any] = {group: _defaults(config.schema(group)) for group in ("trainer", "tracking")}
+    settings["probe"] = {}  # what is left where none is chosen
     store.store(name="settings", node=settings | _defaults(config.top_level()), provider="goldfish")
     OmegaConf.register_new_resolver("launchers_told", _launchers_told, replace=True)
 

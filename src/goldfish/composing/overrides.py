@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from goldfish.config import config, registry
 from goldfish.errors import ConfigError, nearest
 
+LISTS = ("probe", "trainer.probe_at")  # keys whose value is a list
 Options = Callable[[str], Sequence[str]]  # the choices of a config group; none for a key that is no group
 
 
@@ -81,42 +82,37 @@ def check(override: Override, options: Options) -> None:
     if override.package is not None:
         raise ConfigError(f"{line}: a choice goes to its own place; write {key}=…")
     head, _, inner = key.partition(".")
-    known = head in groups() or key in config.top_level()
+    known = head in config.GROUPS or key in config.top_level()
     if not known and not options(key):
         raise unknown(key, line)
     if known and override.is_add():
         _refuse_unknown(head, inner, override)
         raise ConfigError(f"{line}: a key is set without a +; write {line.lstrip('+')}")
-    if key in config.CHOICES or options(key):
+    if key in registry.GROUPS or options(key):
         _check_choice(override, options)
 
 
 def _refuse_unknown(group: str, inner: str, override: Override) -> None:
     """Refuse keys that nothing in the group has: without its + the override would only be refused later."""
     value = override.value()
-    given = {inner: value} if inner else value if isinstance(value, dict) and group in groups() else {}
+    given = {inner: value} if inner else value if isinstance(value, dict) and group in config.GROUPS else {}
     for name, item in given.items():
         if name != "name" and not any(str(name).split(".")[0] in config.schema(group, at) for at in _choices(group)):
             raise config.unknown_key(group, None, str(name), item)
 
 
-def groups() -> list[str]:
-    """The keys that hold others: what can be chosen, trainer and tracking."""
-    return [*config.CHOICES, "trainer", "tracking"]
-
-
 def unknown(key: str, line: str) -> ConfigError:
     """The error for a key outside every group: names the group that has it, or the nearest key."""
     inner = key.rsplit(".", 1)[-1]
-    homes = [group for group in groups() if any(inner in config.schema(group, name) for name in _choices(group))]
+    homes = [group for group in config.GROUPS if any(inner in config.schema(group, name) for name in _choices(group))]
     if homes:
         return ConfigError(f"{line}: unknown key; did you mean '{homes[0]}.{inner}'?")
-    listing = nearest(key.split(".")[0], [*groups(), *config.top_level()])
+    listing = nearest(key.split(".")[0], [*config.GROUPS, *config.top_level()])
     return ConfigError(f"{line}: unknown key; {listing}")
 
 
 def _choices(group: str) -> Sequence[str | None]:
-    return registry.names(group) if group in config.CHOICES else [None]
+    return registry.names(group) if group in registry.GROUPS else [None]
 
 
 def is_choice(override: Override, options: Options) -> bool:
@@ -129,9 +125,11 @@ def _check_choice(override: Override, options: Options) -> None:
     known = options(override.key_or_group)
     if not known or not is_choice(override, options) or override.is_delete():
         return
+    several = override.key_or_group == "probe"
     for setting in axis(override, options):
-        if setting.value not in known:
-            raise ConfigError(f"{setting}: {nearest(setting.value, known)}")
+        for name in setting.value if several and isinstance(setting.value, list) else [setting.value]:
+            if name not in known:
+                raise ConfigError(f"{setting}: {nearest(name, known)}")
 
 
 def _refuse_twice(choices: Sequence[Override]) -> None:
@@ -179,10 +177,12 @@ def single(override: Override, options: Options) -> Setting:
 def written(key: str, values: Any, options: Options) -> list[Setting]:
     """The values of a key as a YAML file has them: a list, a number, or text in Hydra's sweep syntax.
 
-    Raises ConfigError as the command line would.
+    A list is one value of `probe` and of `trainer.probe_at`, and several values of any other key. Raises ConfigError as
+    the command line would.
     """
-    if isinstance(values, (list, tuple)):
-        if any(isinstance(value, (list, tuple)) for value in values):
+    nested = isinstance(values, (list, tuple)) and any(isinstance(value, (list, tuple)) for value in values)
+    if isinstance(values, (list, tuple)) and (nested or key not in LISTS):
+        if nested and key not in LISTS:
             raise ConfigError(f"{key}: expected a list of numbers and texts, not of lists")
         return [setting for value in values for setting in written(key, value, options)]
     override = parse(f"{key}={values if isinstance(values, str) else _text(key, values)}")
@@ -191,6 +191,12 @@ def written(key: str, values: Any, options: Options) -> list[Setting]:
 
 
 def _text(key: str, value: Any) -> str:
+    if key in LISTS and isinstance(value, (list, tuple)):
+        return f"[{','.join(_text(key, item) for item in value)}]"
+    if key in LISTS and isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{_text(key, item)}' for name, item in value.items())}}}"
+    if key in LISTS and isinstance(value, str):
+        return value
     if value is None:
         return "null"
     if isinstance(value, bool):

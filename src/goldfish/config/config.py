@@ -1,7 +1,7 @@
 """The configuration of one run: plain nested dictionaries, filled with defaults and checked against the signatures.
 
     {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …}, model: {name, …},
-     trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
+     probe: {gradient_flow: {samples, …}, …}, trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
 
 Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the command line and the sweeper.
 """
@@ -9,6 +9,7 @@ Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest
 
 CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "adam", "model": "recurrent"}
+PROBES = ("gradient_flow", "recall", "spectral_radius")  # what is measured unless `probe` says otherwise
+GROUPS = (*CHOICES, "probe", "trainer", "tracking")  # the keys that hold others
 _LONGEST = 250  # characters that MLflow takes of a name
 _SETTINGS = Path(__file__).with_name("settings.py")
 Config = dict[str, Any]
 
 
 def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
-    """The keys below `group`: of the chosen thing for cell, init, task and optimizer, else of trainer or tracking."""
-    if group in CHOICES:
+    """The keys below `group`: of the chosen thing for cell, init, task and optimizer, else of trainer or tracking.
+
+    Those below `probe.<name>`, of a probe.
+    """
+    if group in registry.GROUPS:
         return registry.signature(group, name or CHOICES[group]).parameters
     return signatures.read(_SETTINGS, group).parameters
 
@@ -37,15 +43,16 @@ def top_level() -> dict[str, Parameter]:
 def resolve(values: Mapping[str, Any]) -> Config:
     """Return the complete configuration of a run.
 
-    `values` may leave out whatever has a default; a group may be given as its name alone (`cell="lstm"`).
+    `values` may leave out whatever has a default; a group may be given as its name alone (`cell="lstm"`), and probes as
+    a list of names. Those that are not named are not measured.
     Raises ConfigError for an unknown key or choice, a wrong type, a value out of range, or what does not fit together.
     """
-    groups = [*CHOICES, "trainer", "tracking"]
     loose = top_level()
     for key in values:
-        if key not in groups and key not in loose:
-            raise ConfigError(f"{key}={values[key]}: unknown key; {nearest(key, [*groups, *loose])}")
-    resolved: Config = {group: _group(group, values.get(group, {})) for group in groups}
+        if key not in GROUPS and key not in loose:
+            raise ConfigError(f"{key}={values[key]}: unknown key; {nearest(key, [*GROUPS, *loose])}")
+    resolved: Config = {group: _group(group, values.get(group, {})) for group in GROUPS if group != "probe"}
+    resolved["probe"] = _probes(values.get("probe", PROBES))
     resolved |= {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
     _check_together(resolved)
     _check_experiment_name(resolved["tracking"]["experiment_name"])
@@ -62,18 +69,41 @@ def _group(group: str, given: Any) -> Config:
     for key, value in chosen.items():
         if key not in known:
             raise unknown_key(group, head.get("name"), key, value)
-    return head | {key: known[key].check(f"{group}.{key}", _value(group, known[key], chosen)) for key in known}
+    return head | _checked(group, known, chosen)
 
 
-def _value(group: str, parameter: Parameter, given: Mapping[str, Any]) -> Any:
-    if parameter.required and parameter.name not in given:
-        raise ConfigError(f"{group}.{parameter.name}: a value is required, {parameter.expected()}")
-    return given.get(parameter.name, parameter.default)
+def _checked(where: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> Config:
+    for name, parameter in known.items():
+        if parameter.required and name not in given:
+            raise ConfigError(f"{where}.{name}: a value is required, {parameter.expected()}")
+    return {key: known[key].check(f"{where}.{key}", given.get(key, known[key].default)) for key in known}
+
+
+def _probes(given: Any) -> Config:
+    """The probes by name, sorted, with their arguments; given as a name, names, or names with arguments."""
+    named = [given] if isinstance(given, str) else given or ()
+    chosen = {name: (named[name] or {}) if isinstance(named, Mapping) else {} for name in named}
+    for name, arguments in chosen.items():
+        known = schema("probe", name)
+        for key in arguments:
+            if key not in known:
+                raise ConfigError(f"probe.{name}.{key}={arguments[key]}: unknown key; {nearest(key, known)}")
+    return {name: _checked(f"probe.{name}", schema("probe", name), chosen[name]) for name in sorted(chosen)}
+
+
+@cache
+def defaults() -> Config:
+    """The configuration of a run about which nothing is said."""
+    return resolve({})
 
 
 def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigError:
     """The error for a key that the chosen thing does not take: names who takes it, or the nearest key."""
     head = f"{group}.{key}={value}: "
+    if group == "probe":
+        own = key.partition(".")[0]
+        registry.signature(group, own)  # raises for an unknown probe
+        return ConfigError(f"{head}{own} is not measured; name it in probe=[…]")
     owners = [other for other in registry.names(group) if key in schema(group, other)] if group in CHOICES else []
     if owners:
         return ConfigError(f"{head}{group}={name} has no argument '{key}'; it belongs to {group}={', '.join(owners)}")
@@ -93,6 +123,10 @@ def _check_together(config: Config) -> None:
     if folder is not None and not Path(folder).is_dir():
         what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
         raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
+    trainer = config["trainer"]
+    for moment in trainer["probe_at"]:
+        if isinstance(moment, int) and moment > trainer["max_steps"]:
+            raise ConfigError(f"trainer.probe_at={moment}: expected at most trainer.max_steps={trainer['max_steps']}")
     for argument, lengths in registry.signature("task", task["name"]).constants.get("LENGTHS", {}).items():
         only = lengths[task[argument]]
         if task["length"] != only:

@@ -1,8 +1,8 @@
-"""What there is to choose from: models, cells, initialisations, tasks and optimisers, and other packages' own.
+"""What there is to choose from: models, cells, initialisations, tasks, optimisers and probes, and other packages' own.
 
 Each is one file. Another package adds things through the entry-point group `goldfish`: the entry's name is
-`<group>.<name>`, such as `cell.mgu`, and its value is the module that holds the function or class of that name. Probes
-come the same way, `probe.<name>`; there is nothing to choose about them, every one that is installed is measured.
+`<group>.<name>`, such as `cell.mgu` or `probe.sharpness`, and its value is the module that holds the function or class
+of that name; a probe's function is called `measure`, so that its file may hold the instrument under its own name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from goldfish.config import signatures
 from goldfish.config.signatures import Signature
 from goldfish.errors import ConfigError, nearest
 
-GROUPS = {"model": "models", "cell": "cells", "init": "inits", "task": "tasks", "optimizer": "optimizers"}
+GROUPS = {
+    "model": "models",
+    "cell": "cells",
+    "init": "inits",
+    "task": "tasks",
+    "optimizer": "optimizers",
+    "probe": "probes",
+}
+_FUNCTIONS = {"probe": "measure"}  # where it is not called like its file
 _HERE = Path(__file__).parents[1]  # the package
 
 
@@ -26,21 +34,13 @@ _HERE = Path(__file__).parents[1]  # the package
 def modules(group: str) -> dict[str, str]:
     """Return name → module for one group: our own files first, then other packages' entry points."""
     folder = GROUPS[group]
-    paths = sorted((_HERE / folder).glob("*.py"))
-    found = {path.stem: f"goldfish.{folder}.{path.stem}" for path in paths if path.stem not in ("__init__", "base")}
-    return _installed(group) | found
-
-
-@cache
-def _installed(group: str) -> dict[str, str]:
-    """name → module of what other packages add to a group."""
+    paths = [path for path in sorted((_HERE / folder).glob("*.py")) if path.stem not in ("__init__", "base")]
+    if group in _FUNCTIONS:  # a file without it holds what others measure with
+        paths = [path for path in paths if f"\ndef {_FUNCTIONS[group]}(" in path.read_text(encoding="utf-8")]
+    own = {path.stem: f"goldfish.{folder}.{path.stem}" for path in paths}
     entries = importlib.metadata.entry_points(group="goldfish")
-    return {entry.name.partition(".")[2]: entry.value for entry in entries if entry.name.startswith(f"{group}.")}
-
-
-def probes() -> dict[str, Any]:
-    """name → function of every probe that other packages add."""
-    return {name: getattr(importlib.import_module(module), name) for name, module in _installed("probe").items()}
+    others = {entry.name.partition(".")[2]: entry.value for entry in entries if entry.name.startswith(f"{group}.")}
+    return others | own
 
 
 def names(group: str) -> list[str]:
@@ -53,7 +53,7 @@ def signature(group: str, name: str) -> Signature:
     """The signature of one thing, read without importing its module. Raises ConfigError for an unknown name."""
     if name not in modules(group):
         raise ConfigError(f"{group}={name}: {nearest(name, modules(group))}")
-    return signatures.read(source(group, name), name)
+    return signatures.read(source(group, name), _FUNCTIONS.get(group, name))
 
 
 def source(group: str, name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from goldfish.config.bounds import above, at_least
+from goldfish.config.moments import Moments
 
 
 class Run:
@@ -25,6 +26,7 @@ class Trainer:
     `omega`: weight of the regulariser Ω of Pascanu et al. 2013, which keeps the gradient's norm from step to step; of a
     vanilla RNN of one layer.
     `stop_when_solved`: a run's training ends at the first validation at which its task counts as solved.
+    `probe_at`: when `probe` is measured: before, half, after, training steps, {every: so many steps}.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Trainer:
         precision: Literal["32-true", "64-true"] = "32-true",
         omega: Annotated[float, at_least(0)] = 0.0,
         stop_when_solved: bool = False,
+        probe_at: Moments = ("before", "half", "after"),
     ) -> None: ...
 
 

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldfish.config import bounds
+from goldfish.config import bounds, moments
 from goldfish.config.bounds import Bound
 from goldfish.errors import ConfigError, nearest
 
-TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Parameter:
         if value is None and self.optional:
             return None
         value = _plain(value)
+        if self.type is list:
+            return moments.checked(key, value)
         if self.choices is not None:
             if value not in self.choices:
                 raise ConfigError(f"{key}={value}: {nearest(value, self.choices)}")
@@ -117,7 +119,7 @@ def read(path: Path, name: str) -> Signature:
             doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
             attributes = _literals(node.body) if isinstance(node, ast.ClassDef) else {}
             return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree), attributes)
-    raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name")
+    raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name, and a probe's is 'measure'")
 
 
 def _initialiser(node: ast.ClassDef) -> ast.FunctionDef | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -185,7 +186,13 @@ def configuration(settings: Mapping[str, str]) -> Config:
     nested: dict[str, Any] = {}
     for key, value in (names.typed(settings) | names.choices(settings)).items():
         group, _, inner = key.partition(".")
-        if inner or group in CHOICES:
+        if key == names.MOMENTS:
+            nested.setdefault(group, {})[inner] = json.loads(value)
+        elif group == "probe":
+            probe, _, argument = inner.partition(".")
+            for name in [probe] if probe else json.loads(value):
+                nested.setdefault(group, {}).setdefault(name, {}).update({argument: value} if probe else {})
+        elif inner or group in CHOICES:
             nested.setdefault(group, {})[inner or "name"] = value
         else:
             nested[group] = value

@@ -1,1 +1,1 @@
-"""Probes: pure functions of a model and a batch."""
+"""Probes: what is measured of a network beside its training; one probe a file, whose function is `measure`."""

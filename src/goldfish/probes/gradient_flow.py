@@ -4,16 +4,85 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
+from goldfish.config.bounds import at_least
 from goldfish.engines import subnormals
 from goldfish.engines.scaled import Recorder
+from goldfish.probes.base import Measurement, Pack
 from goldfish.recurrent import Recurrent
-from goldfish.tasks.base import last_step
+from goldfish.tasks.base import PAD, Batch, last_step
+
+_STATES = 2**18  # numbers in the states of the sequences that are taken at once
+
+
+def measure(pack: Pack, *, samples: Annotated[int, at_least(1)] = 64) -> list[Measurement]:
+    """Gradient flow of every replica on the fixed probe batch, top layer; nothing without a recurrence.
+
+    A separate backward pass from each sample's own loss at its last unmasked step, in float64 whatever the run trains
+    in: a gradient that has all but vanished keeps no digit of a float32 pass. Rate and horizon are those of the joint
+    state; h and c stand beside it where a cell has more than one state. In an encoder-decoder the lag runs from the
+    last target word back to the first, and on through the source.
+    """
+    if not pack.recurrents:
+        return []
+    task = pack.task
+    rows = max(1, min(samples, _STATES // (task.steps(task.length) * pack.recurrents[0].cell.hidden_size)))
+    parts: dict[str, list[Tensor]] = {}
+    for part in pack.batch(samples, torch.float64).split(rows):
+        for name, norm in _norms_by_lag(pack, part).items():
+            parts.setdefault(name, []).append(norm)
+    norms = {name: _joined(pieces).cpu() for name, pieces in parts.items()}
+    return [_summary({name: norm[replica] for name, norm in norms.items()}) for replica in range(pack.replicas)]
+
+
+def _norms_by_lag(pack: Pack, part: Batch) -> dict[str, Tensor]:
+    """log2 norms of each state's gradient by lag, (R, B, K), of sequences without replica axis."""
+    task, model, spread = pack.task, pack.model, pack.spread(part)
+    weights = {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
+    decoded = task.readout == "decoded"
+    with torch.enable_grad(), ExitStack() as stack:
+        flow = stack.enter_context(gradient_flow(model.measured))
+        source = stack.enter_context(gradient_flow(model.encoder_measured)) if decoded else None
+        outputs = task.ask(lambda *given: functional_call(model, weights, given), spread)
+        task.last_losses(outputs, spread).sum().backward()
+    if source is None:
+        return {name: by_lag(norm[:, -1], part.mask) for name, norm in flow.log2_norm.items()}
+    words = part.inputs != PAD
+    return {
+        name: norms_by_lag(source.log2_norm[name][:, -1], norm[:, -1], words, part.mask)
+        for name, norm in flow.log2_norm.items()
+    }
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Put sequences together whose longest lags differ: NaN beyond the start."""
+    longest = max(piece.shape[-1] for piece in pieces)
+    return torch.cat([F.pad(piece, (0, longest - piece.shape[-1]), value=torch.nan) for piece in pieces], dim=1)
+
+
+def _summary(norms: dict[str, Tensor]) -> Measurement:
+    """One replica's decay: of the joint state, and of each state where there are more."""
+    found = Measurement()
+    main = "state" if len(norms) > 2 else "h"
+    for name, norm in norms.items():
+        if (name == "state" and name != main) or (summary := decay(norm)) is None:
+            continue
+        end = "" if name == main else f"_{name}"
+        found.metrics |= {f"gradient/{key}{end}": value for key, value in summary.numbers().items()}
+        curves = {"": summary.log10_norm}
+        if name == main:
+            curves |= {"_q25": summary.lower, "_q75": summary.upper}
+        for suffix, curve in curves.items():
+            found.curves[f"gradient/log10_norm_by_lag{end}{suffix}"] = list(enumerate(curve.tolist()))
+    return found
 
 
 class GradientFlow:
@@ -93,6 +162,19 @@ class Decay:
     far_horizon: int
     far_reached_end: bool
     zero_samples: int
+
+    def numbers(self) -> dict[str, float]:
+        """What is one number and known, by the name of its metric."""
+        found = {
+            "horizon": self.horizon,
+            "horizon_reached_end": float(self.reached_end),
+            "far_horizon": self.far_horizon,
+            "far_horizon_reached_end": float(self.far_reached_end),
+            "zero_samples": self.zero_samples,
+            "decay_rate": self.decay_rate,
+            "half_life": self.half_life,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def by_lag(log2_norm: Tensor, mask: Tensor) -> Tensor:

@@ -5,9 +5,50 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
+
 from goldfish.inits.critical import tanh_moments
+from goldfish.probes.base import Measurement, Pack
+from goldfish.recurrent import Recurrent
 
 _TOLERANCE, _ROUNDS = 1e-13, 100_000
+
+
+@torch.no_grad()
+def measure(pack: Pack) -> list[Measurement]:
+    """What theory says of the weights as they are: mean_field/q, mean_field/chi and mean_field/decay_rate.
+
+    σ_w² is H times the mean square of W_hh, R the mean square of W_ih x_t + b on the probe batch. Of a vanilla tanh RNN
+    of one layer in one direction.
+    """
+    if len(pack.recurrents) != 1 or pack.recurrents[0].name != "rnn":
+        return []
+    (recurrent,) = pack.recurrents
+    if recurrent.cell.num_layers > 1 or recurrent.cell.nonlinearity != "tanh":
+        return []
+    found = []
+    for weights, drive in zip(recurrent.get_parameter("weight_hh_l0").double(), _drive(pack, recurrent), strict=True):
+        theory = mean_field(math.sqrt(recurrent.cell.hidden_size * float(weights.square().mean())), drive)
+        found.append(_named(theory))
+    return found
+
+
+def _named(theory: MeanField) -> Measurement:
+    numbers = {"q": theory.q, "chi": theory.chi, "decay_rate": theory.slope}
+    return Measurement({f"mean_field/{name}": value for name, value in numbers.items()})
+
+
+def _drive(pack: Pack, recurrent: Recurrent) -> list[float]:
+    """The mean square of W_ih x_t + b of each replica."""
+    seen: list[torch.Tensor] = []
+    hook = recurrent.register_forward_pre_hook(lambda module, given: seen.append(given[0].double()))
+    try:
+        pack.task.ask(pack.model, pack.spread(pack.batch()))
+    finally:
+        hook.remove()
+    weight_ih, _, *biases = (weight.double() for weight in recurrent.layer_weights(0))
+    bias = sum(biases)[:, None, None]
+    return (torch.einsum("rbtd,rhd->rbth", seen[0], weight_ih) + bias).square().flatten(1).mean(1).tolist()
 
 
 class MeanField(NamedTuple):

@@ -8,7 +8,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from goldfish.probes.base import Measurement, Pack
+
+MOMENTS = ("after",)
 BINS = 12
+
+
+def measure(pack: Pack) -> list[Measurement]:
+    """Test accuracy at every length of the task, accuracy by lag, and the recall horizon, of every replica."""
+    task = pack.task
+    found = [Measurement({"recall/chance": task.chance}) for _ in range(pack.replicas)]
+    by_length = {length: pack.answers(length) for length in task.lengths()}
+    for replica, measured in enumerate(found):
+        measured.curves["recall/accuracy_by_length"] = [
+            (length, float(given.correct[replica].sum() / given.asked.sum())) for length, given in by_length.items()
+        ]
+    with_lags = [(given, given.lags) for given in by_length.values() if given.lags is not None]
+    if not with_lags:
+        return found
+    own = by_length[task.length].lags
+    lags = torch.cat([lags for _, lags in with_lags])
+    correct = torch.cat([given.correct for given, _ in with_lags], dim=1)
+    bins = accuracy_by_lag(lags, correct, torch.cat([given.asked for given, _ in with_lags]))
+    for replica, measured in enumerate(found):
+        points = [(lag, values[replica]) for lag, values in bins]
+        measured.curves["recall/accuracy_by_lag"] = points
+        horizon = recall_horizon(*zip(*points, strict=True), chance=task.chance)
+        measured.metrics["recall/horizon"] = horizon.lag
+        measured.metrics["recall/horizon_reached_end"] = float(horizon.reached_end)
+        if own is not None:
+            measured.metrics["recall/lag"] = float(own.double().median())
+    return found
 
 
 class Horizon(NamedTuple):

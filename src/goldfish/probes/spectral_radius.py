@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from goldfish.probes.base import Measurement, Pack, numbers
 from goldfish.recurrent import Recurrent
+
+
+def measure(pack: Pack) -> list[Measurement]:
+    """ρ of each gate's recurrent weights in the network whose gradient flow is reported, top layer: rho/<gate>."""
+    if not pack.recurrents:
+        return []
+    return numbers({f"rho/{gate}": values for gate, values in spectral_radius(pack.model.measured).items()})
 
 
 def spectral_radius(recurrent: Recurrent) -> dict[str, Tensor]:

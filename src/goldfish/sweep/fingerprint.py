@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-from goldfish.config.config import Config, resolve
+from goldfish.config.config import Config, defaults
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
-LATER = {"omega": 0.0, "stop_when_solved": False}  # settings that recorded runs know nothing of, as they were then
+# settings that recorded runs know nothing of, as they were then
+LATER = {"omega": 0.0, "stop_when_solved": False, "probe_at": ["before", "half", "after"]}
 
 
 def fingerprint(config: Config) -> str:
@@ -58,17 +58,12 @@ def identity(config: Config, content: str | None) -> dict[str, Any]:
         if key != "accelerator" and not (key in LATER and value == LATER[key])
     }
     rest = {key: value for key, value in config.items() if key != "tracking"}
-    if rest.get("model") == _default_model():
-        del rest["model"]  # runs were recorded before there was anything to choose
+    for group in ("model", "probe"):  # runs were recorded before there was anything to choose
+        if rest.get(group) == defaults()[group]:
+            del rest[group]
     return rest | {"task": task, "trainer": trainer, "format": FORMAT}
 
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and without spaces; floats as Python's shortest repr. Raises ValueError for NaN and inf."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-@cache
-def _default_model() -> dict[str, Any]:
-    model: dict[str, Any] = resolve({})["model"]
-    return model

@@ -138,6 +138,10 @@ class Task(ABC):
         generator = torch.Generator().manual_seed(EVALUATION_SEED + 3 * length + offset)
         return self.sample(n, length, generator, "validation" if split == "probe" else split)
 
+    def ask(self, model: Callable[..., Any], batch: Batch) -> Any:
+        """What a model says of a batch: an encoder-decoder is given the true words, any other model the mask."""
+        return model(batch.inputs, batch.targets if self.readout == "decoded" else batch.mask)
+
     def step_losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Loss of each read-out step: (…, n) for `readout` last, (…, n, T) for every."""
         if self.kind == "regression":

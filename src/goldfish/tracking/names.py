@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from goldfish.config import registry
-from goldfish.config.config import CHOICES, over_cells
+from goldfish.config.config import CHOICES, defaults, over_cells
 
 if TYPE_CHECKING:
     from goldfish.training.outcome import Outcome
@@ -45,6 +45,7 @@ COUNTS = {"parameters": "run/parameters", "seconds": "run/seconds", "steps": "ru
 
 NO_INIT = "none"  # stands where the initialisation would, of a model that has none
 _OF_CELLS = ("cell", "init")
+MOMENTS = "trainer.probe_at"
 _SUFFIX = {"after": "", "training": "", "before": "_before", "half": "_half"}
 _LIMIT = 8000  # MLflow cuts a longer tag
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -58,14 +59,27 @@ def whole(status: str, outcome: str | None) -> bool:
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{cell: {name: lstm, hidden_size: 32}, seed: 0} → {cell: lstm, cell.hidden_size: 32, seed: 0}."""
+    """{cell: {name: lstm, hidden_size: 32}, seed: 0} → {cell: lstm, cell.hidden_size: 32, seed: 0}.
+
+    What is measured, and when, is said as JSON, and only where it is not the default.
+    """
     values: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if key == "probe":
+            values |= _probes(value) if value != defaults()[key] else {}
+        elif isinstance(value, Mapping):
             values |= {key if name == "name" else f"{key}.{name}": item for name, item in value.items()}
         else:
             values[key] = value
+    moments = values.pop(MOMENTS, None)
+    if moments not in (None, defaults()["trainer"]["probe_at"]):
+        values[MOMENTS] = json.dumps(moments)
     return values
+
+
+def _probes(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    arguments = {f"probe.{probe}.{name}": item for probe in probes for name, item in probes[probe].items()}
+    return {"probe": json.dumps(list(probes))} | arguments
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:

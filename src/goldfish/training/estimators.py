@@ -11,13 +11,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldfish.config import registry
 from goldfish.config.config import Config
+from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, StoredTask, Task
 from goldfish.training.data import PackData
-from goldfish.training.evaluate import Measured, measure_recall, measure_scores, measure_validation
+from goldfish.training.evaluate import (
+    Measured,
+    Measurements,
+    Probed,
+    measure_scores,
+    measure_test,
+    measure_validation,
+)
 from goldfish.training.outcome import Outcome
 from goldfish.training.random import generator
 
@@ -32,6 +40,7 @@ class FittedPack:
 
     def __init__(self, configs: Sequence[Config], task: Task) -> None:
         self.configs, self.task = configs, task
+        self.model, self.recurrents = nn.Module(), list[Recurrent]()  # no network that a probe could look at
         self.models = [self._fit(config) for config in configs]
 
     def _fit(self, config: Config) -> Any:
@@ -48,6 +57,14 @@ class FittedPack:
         """Classes, (R, n)."""
         return self(batch).argmax(-1)
 
+    def copied(self) -> nn.Module:
+        """The network without parts."""
+        return self.model
+
+    def stopped(self, replica: int) -> bool:
+        """Nothing trains step by step."""
+        return False
+
     def spread(self, batch: Batch) -> Batch:
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
         return batch.map(lambda value: value.expand(len(self.configs), *value.shape))
@@ -63,24 +80,19 @@ def training_set(config: Config, task: Task) -> Batch:
 
 
 def fit_pack(configs: Sequence[Config], task: Task, progress: Callable[[int], None] | None = None) -> list[Outcome]:
-    """Fit every run of a pack and measure it as a trained one is; there is no gradient flow, and no learning curve."""
+    """Fit every run of a pack and measure it as a trained one is; there is no network, and no learning curve."""
     started, steps = time.time(), configs[0]["trainer"]["max_steps"]
     pack = FittedPack(configs, task)
     spent = (time.time() - started) / len(configs)
-    data = PackData(task, configs, torch.device("cpu"), torch.float32)
-    rows = measure_validation(pack, data)
-    for found in (measure_recall(pack, data, _go_on), measure_scores(pack, data, _go_on)):
-        for row, more in zip(rows, found, strict=True):
-            row.metrics |= more.metrics
-            row.curves += more.curves
+    probed = Probed(pack, PackData(task, configs, torch.device("cpu"), torch.float32))
+    rows = [Measured(metrics, []) for metrics in measure_validation(probed)]
+    Measurements(rows).take(probed, "after")
+    for row, test, scores in zip(rows, measure_test(probed), measure_scores(probed), strict=True):
+        row.metrics |= test | scores
     if progress:
         progress(steps * len(configs))
     seconds = (time.time() - started) / len(configs)
     return [_outcome(pack, replica, row, started, seconds, spent) for replica, row in enumerate(rows)]
-
-
-def _go_on() -> None:
-    """A fit is too short to be interrupted."""
 
 
 def _outcome(pack: FittedPack, replica: int, row: Measured, started: float, seconds: float, spent: float) -> Outcome:

@@ -90,7 +90,7 @@ class PackModule(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """The readout's outputs: (R, n, O), or (R, n, T, O); of a task that is decoded, given the true words."""
-        outputs: Tensor = answer(self.model, self.task, batch)
+        outputs: Tensor = self.task.ask(self.model, batch)
         return outputs
 
     def predict(self, batch: Batch) -> Tensor:
@@ -320,11 +320,6 @@ class PackModule(pl.LightningModule):
         """Raise ConfigError where the validation set is not finite."""
         for part in self.data.evaluation("validation", self.task.length) if self.data else ():
             finite.check_batch(part, "the validation set")
-
-
-def answer(model: Callable[..., Any], task: Task, batch: Batch) -> Any:
-    """What a model says of a batch: an encoder-decoder is given the true words, any other model the mask."""
-    return model(batch.inputs, batch.targets if task.readout == "decoded" else batch.mask)
 
 
 @contextmanager

@@ -18,13 +18,14 @@ from torch import Tensor
 from goldfish.ambient import set_aside
 from goldfish.config import registry
 from goldfish.config.config import Config
+from goldfish.config.moments import due
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import StoredTask, Task
 from goldfish.threads import one_thread
 from goldfish.training import finite
 from goldfish.training.device.deterministic import deterministic
 from goldfish.training.estimators import fit_pack
-from goldfish.training.evaluate import Measured, measure_recall, measure_scores
+from goldfish.training.evaluate import Measured, Probed, measure_scores, measure_test
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome, Verdict
 from goldfish.training.pack import pack_key
@@ -101,17 +102,14 @@ def train_pack(
         module, data, measured = running.module, running.data, running.measured
         if progress and module.over:
             progress((first["trainer"]["max_steps"] - module.steps_done) * len(configs))
-        recall = measure_recall(module, data, checkpoints.look)
-        scores = measure_scores(module, data, checkpoints.look)
+        probed = Probed(module, data, checkpoints.look)
+        measured.take(probed, "after")
+        tested, scores = measure_test(probed), measure_scores(probed)
         seconds = (time.time() - started) / len(configs)
         spent = checkpoints.spent() / len(configs)
-        for row, found, scored in zip(measured.rows, recall, scores, strict=True):
-            row.metrics |= (
-                found.metrics
-                | scored.metrics
-                | {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
-            )
-            row.curves += found.curves
+        times = {"train/seconds": spent, "train/steps_per_second": module.steps_done / spent}
+        for row, test, scored in zip(measured.rows, tested, scores, strict=True):
+            row.metrics |= test | scored | times
         weights = {name: value.detach().cpu() for name, value in module.model.named_parameters()}
         outcomes = [
             _outcome(module, replica, row, weights, started, seconds) for replica, row in enumerate(measured.rows)
@@ -131,17 +129,17 @@ def _device(accelerator: str) -> torch.device:
 
 
 class _Probe(pl.Callback):
-    """Gradient flow and other probes halfway."""
+    """The probes during training."""
 
     def __init__(self, running: RunningPack) -> None:
         self.running = running
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
-        """Halfway."""
+        """After the steps that trainer.probe_at names."""
         assert isinstance(pl_module, PackModule)
-        steps = pl_module.configs[0]["trainer"]["max_steps"]
-        if steps > 1 and pl_module.steps_done == steps // 2:
-            self.running.measured.take(pl_module, self.running.data, "half")
+        settings = pl_module.configs[0]["trainer"]
+        for moment in due(settings["probe_at"], pl_module.steps_done, settings["max_steps"]):
+            self.running.measured.take(Probed(pl_module, self.running.data), moment)
 
 
 class _Signals(pl.Callback):
@@ -174,7 +172,7 @@ def _fit(running: RunningPack, checkpoints: Checkpoints, progress: Progress | No
     report = [_Report(len(running.configs), progress)] if progress else []
     callbacks = [_Signals(), _Probe(running), *checkpoints.callbacks, *report]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    running.measured.take(running.module, running.data, "before")
+    running.measured.take(Probed(running.module, running.data), "before")
     with warnings.catch_warnings():
         # our loaders yield batches that are on the device already; workers would only copy them
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -195,7 +193,6 @@ def _fit(running: RunningPack, checkpoints: Checkpoints, progress: Progress | No
         checkpoints.look()
         _validate(running, callbacks)
     running.take_in_all()
-    running.measured.take(running.module, running.data, "after")
 
 
 def _validate(running: RunningPack, callbacks: list[pl.Callback]) -> None:
