@@ -46,8 +46,8 @@ def _drive(pack: Pack, recurrent: Recurrent) -> list[float]:
         pack.task.ask(pack.model, pack.spread(pack.batch()))
     finally:
         hook.remove()
-    weight_ih, _, *biases = (weight.double() for weight in recurrent.layer_weights(0))
-    bias = sum(biases)[:, None, None]
+    weight_ih, _, bias_ih, bias_hh = (weight.double() for weight in recurrent.layer_weights(0))
+    bias = (bias_ih + bias_hh)[:, None, None]
     return (torch.einsum("rbtd,rhd->rbth", seen[0], weight_ih) + bias).square().flatten(1).mean(1).tolist()
 
 

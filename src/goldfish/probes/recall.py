@@ -33,7 +33,7 @@ def measure(pack: Pack) -> list[Measurement]:
     for replica, measured in enumerate(found):
         points = [(lag, values[replica]) for lag, values in bins]
         measured.curves["recall/accuracy_by_lag"] = points
-        horizon = recall_horizon(*zip(*points, strict=True), chance=task.chance)
+        horizon = recall_horizon([lag for lag, _ in points], [value for _, value in points], task.chance)
         measured.metrics["recall/horizon"] = horizon.lag
         measured.metrics["recall/horizon_reached_end"] = float(horizon.reached_end)
         if own is not None:
