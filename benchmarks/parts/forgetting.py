@@ -13,16 +13,18 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from benchmarks.parts.part import Part, told
 
+if TYPE_CHECKING:
+    from goldfish.config.config import Config
+
 NAME = "forgetting"
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE, WAITING = "collected.tar.gz", f"parts/{NAME}/spool/"
-Config = dict[str, Any]
 Keys = Mapping[str, Any]
 Group = tuple[Any, ...]
 
@@ -170,7 +172,7 @@ class Outcomes:
 def _key(config: Config) -> tuple[str, str]:
     from goldfish.sweep.fingerprint import fingerprint
 
-    return config["tracking"]["experiment_name"], fingerprint(config)
+    return config.tracking.experiment_name, fingerprint(config)
 
 
 def main(part: Part) -> None:
@@ -196,14 +198,14 @@ def _wanted(part: Part, config: Config) -> bool:
     """Whether the task's data are on this machine, said once where they are not; of a quick look one arm is enough."""
     from goldfish.errors import ConfigError
 
-    if part.quick and (config["task"]["name"], config["cell"]["name"]) != ("recall", "rnn"):
+    if part.quick and (config.task.name, config.cell.name) != ("recall", "rnn"):
         return False
     try:
         _key(config)
     except ConfigError as error:
         if str(error) not in _absent:
             _absent.add(str(error))
-            part.row(f"task={config['task']['name']}", "left out", None, str(error))
+            part.row(f"task={config.task.name}", "left out", None, str(error))
         return False
     return True
 
@@ -233,12 +235,12 @@ def _tell(part: Part, outcomes: Sequence[Any]) -> None:
     arms: dict[tuple[str, str, str], list[Any]] = {}
     for outcome in outcomes:
         config = outcome.config
-        arms.setdefault((config["task"]["name"], config["cell"]["name"], config["init"]["name"]), []).append(outcome)
+        arms.setdefault((config.task.name, config.cell.name, config.init.name), []).append(outcome)
     for (task, cell, init), own in arms.items():
         by_length: dict[int, list[float]] = {}
         for outcome in own:
             value = outcome.metrics.get("test/accuracy", math.nan)
-            by_length.setdefault(outcome.config["task"]["length"], []).append(value)
+            by_length.setdefault(outcome.config.task["length"], []).append(value)
         texts = [f"{length}: {math.fsum(v) / len(v):.2f} (n={len(v)})" for length, v in sorted(by_length.items())]
         solved = sum(outcome.verdict == "solved" for outcome in own)
         part.row(f"{task} {cell} {init}: test accuracy by length", ", ".join(texts), None, f"{solved} solved")

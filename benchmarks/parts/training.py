@@ -7,12 +7,15 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import torch
 
 from benchmarks.parts.part import Part, told
+
+if TYPE_CHECKING:
+    from goldfish.config.config import Config
 
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "aten::_local_scalar_dense")
 
@@ -39,10 +42,10 @@ def main(part: Part) -> None:
         part.row(f"{case}: drawing", _milliseconds(split.drawing), note="until the batch is on the device")
         part.row(f"{case}: replay", _milliseconds(split.replay), note="until the device has done the step")
         if part.device == "cuda" and part.time_left > 0:
-            _profiled(part, case, configs[0]["trainer"]["max_steps"], configs)
+            _profiled(part, case, configs[0].trainer.max_steps, configs)
 
 
-def _configs(part: Part, length: int, steps: int) -> list[dict[str, Any]]:
+def _configs(part: Part, length: int, steps: int) -> list[Config]:
     from goldfish.config.config import resolve
 
     trainer: dict[str, Any] = {"max_steps": steps, "validate_every": steps, "evaluation_size": 32}
@@ -60,7 +63,7 @@ def _trained(part: Part, configs: Sequence[Any], every: bool) -> tuple[str, Time
     from goldfish.training.module import PackModule
     from goldfish.training.train import train_pack
 
-    times, steps = Times(), configs[0]["trainer"]["max_steps"]
+    times, steps = Times(), configs[0].trainer.max_steps
     wait = torch.cuda.synchronize if part.device == "cuda" else lambda: None
     load, step = PackData.train_dataloader, PackModule.training_step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import re
@@ -26,7 +27,7 @@ from goldfish.composing import compose
 from goldfish.composing.compose import Composer
 from goldfish.config.config import Config, resolve
 from goldfish.papers import experiment, plan, selection
-from goldfish.sweep.fingerprint import canonical, fingerprint
+from goldfish.sweep.fingerprint import fingerprint
 from goldfish.tracking import spool
 from goldfish.tracking.store import Store
 from goldfish.training import train
@@ -60,6 +61,11 @@ def _fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, code in PARTS.items():
         (tmp_path / f"fake_{name}.py").write_text(HEAD + code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def canonical(config: Config) -> str:
+    """A key of a configuration."""
+    return json.dumps(config.plain(), sort_keys=True)
 
 
 def _run(out: Path, *names: str, limit: float = 60, monkeypatch: pytest.MonkeyPatch, **more: Any) -> int:

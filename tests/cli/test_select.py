@@ -14,6 +14,7 @@ import pytest
 from tests.cli.study import EXPERIMENT, content
 
 from goldfish.cli import main
+from goldfish.config.config import Config
 from goldfish.papers import reproduce
 from goldfish.sweep.report import Report
 from goldfish.training.outcome import Verdict
@@ -33,11 +34,11 @@ class Trained:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.sweeps: list[list[dict[str, Any]]] = []  # what each call trained
-        self.verdict: Callable[[dict[str, Any]], Verdict] = lambda config: "unsolved"
+        self.sweeps: list[list[Config]] = []  # what each call trained
+        self.verdict: Callable[[Config], Verdict] = lambda config: "unsolved"
         self.interrupts = 0  # raise KeyboardInterrupt after this many further runs
 
-    def run_sweep(self, configs: list[dict[str, Any]], **_: Any) -> Report:
+    def run_sweep(self, configs: list[Config], **_: Any) -> Report:
         from goldfish.sweep.fingerprint import fingerprint
 
         report = Report(len(configs), tuple(fingerprint(config) for config in configs))
@@ -54,7 +55,7 @@ class Trained:
             self._record(config, digest, report)
         return report
 
-    def _record(self, config: dict[str, Any], digest: str, report: Report) -> None:
+    def _record(self, config: Config, digest: str, report: Report) -> None:
         outcome = self.verdict(config)
         report.verdicts[outcome] += 1
         report.failures += [("run", "boom")] if outcome == "failed" else []

@@ -15,7 +15,7 @@ import pytest
 from tests.tracking.outcomes import make_outcome
 
 from goldfish.cli import main
-from goldfish.config.config import resolve
+from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.inspect import ledger, picture, status
 from goldfish.sweep import claims as claiming
@@ -161,7 +161,7 @@ def test_nothing_recorded(store: Store) -> None:
 
 
 @pytest.fixture
-def study(store: Store, tmp_path: Path) -> list[dict[str, Any]]:
+def study(store: Store, tmp_path: Path) -> list[Config]:
     """An experiment of this folder, and the configurations of its scale cpu."""
     place = tmp_path / "experiments" / "study"
     place.mkdir(parents=True)
@@ -181,7 +181,7 @@ def study(store: Store, tmp_path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_picture(store: Store, study: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture(store: Store, study: list[Config], capsys: pytest.CaptureFixture[str]) -> None:
     for config, verdict in zip(study[:3], ("solved", "unsolved", "failed"), strict=True):
         outcome = make_outcome(verdict=verdict, reason="ValueError: boom" if verdict == "failed" else "")  # type: ignore[arg-type]
         outcome.config = config
@@ -268,7 +268,7 @@ def test_a_dead_claim_of_another_boot_is_interrupted(store: Store) -> None:
     assert "1 on elsewhere" in status.status()
 
 
-def test_neither_torch_nor_mlflow_is_imported(store: Store, put: Put, study: list[dict[str, Any]]) -> None:
+def test_neither_torch_nor_mlflow_is_imported(store: Store, put: Put, study: list[Config]) -> None:
     put(0, verdict="solved")
     code = (
         "import sys; from goldfish.cli import main\n"

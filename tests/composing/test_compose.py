@@ -23,7 +23,7 @@ from goldfish.errors import ConfigError
 CHOICES = [(group, name) for group in config.CHOICES for name in registry.names(group)]
 
 
-def composed(composer: Composer, *lines: str) -> dict[str, Any]:
+def composed(composer: Composer, *lines: str) -> config.Config:
     return composer.config([composer.setting(line) for line in lines])
 
 

@@ -8,12 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.faults import crashing, sweeps
 
-from goldfish.config.config import resolve
+from goldfish.config.config import Config, resolve
 from goldfish.tracking.store import Store
 
 HERE = Path(__file__).parent
@@ -36,7 +35,7 @@ REASONS = {
 }
 
 
-def configs() -> list[dict[str, Any]]:
+def configs() -> list[Config]:
     trainer = {"max_steps": 20, "batch_size": 4, "validate_every": 10, "evaluation_size": 8, "accelerator": "cpu"}
     shared = {"cell": {"name": "gru", "hidden_size": 8}, "task": {"name": "recall", "length": 6}, "trainer": trainer}
     return [resolve(shared | {"seed": seed}) for seed in range(6)]
@@ -48,7 +47,13 @@ def configs() -> list[dict[str, Any]]:
 def test_one_of_six(how: str, workers: int, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(here=str(HERE)), json.dumps(configs()), str(workers)],
+        [
+            sys.executable,
+            "-c",
+            SCRIPT.format(here=str(HERE)),
+            json.dumps([config.plain() for config in configs()]),
+            str(workers),
+        ],
         cwd=tmp_path,
         env=environment | {crashing.HOW: how},
         capture_output=True,

@@ -110,7 +110,7 @@ def test_a_pack_makes_its_step_last_60_milliseconds(cell: str, hidden: int, leng
     assert packs.replicas(config, memory=2**36) == runs
     if 4 < runs < 64:
         assert (runs - 1) * packs.cost(config) < 60e-3 <= runs * packs.cost(config)
-    configs = [{**config, "seed": seed} for seed in range(3 * runs)]
+    configs = [config | {"seed": seed} for seed in range(3 * runs)]
     assert sizes(packs.group(configs, "auto")) == [runs] * 3
 
 

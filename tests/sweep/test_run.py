@@ -237,7 +237,7 @@ def test_stale_runs_are_counted_and_repeated_when_asked_for(log: Path) -> None:
 
 def test_bad_input_starts_nothing(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeStore()
-    bad = {**config(1, log), "seed": -1}
+    bad: Any = {**config(1, log), "seed": -1}
     with pytest.raises(ConfigError, match="seed=-1"):
         sweep([config(0, log), bad], store)
     monkeypatch.setattr(machine, "has_gpu", lambda: False)

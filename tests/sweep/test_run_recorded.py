@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from goldfish.config.config import resolve
+from goldfish.config.config import Config, resolve
 from goldfish.data.sources import describe_test_set
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.tracking.store import Store
@@ -27,7 +27,7 @@ print(json.dumps([report.done, report.skipped, report.failures, report.unrecorde
 """
 
 
-def configs() -> list[dict[str, Any]]:
+def configs() -> list[Config]:
     shared = {"cell": {"name": "gru", "hidden_size": 5}, "task": {"name": "recall", "length": 4}}
     trainer = {"max_steps": 6, "batch_size": 4, "validate_every": 3, "evaluation_size": 8, "accelerator": "cpu"}
     inits: list[dict[str, Any]] = [{"name": "pytorch"}, {"name": "orthogonal", "gain": 0.9}]
@@ -35,7 +35,7 @@ def configs() -> list[dict[str, Any]]:
 
 
 def sweep(folder: Path, *, rerun: str = "missing") -> list[Any]:
-    command = [sys.executable, "-c", SCRIPT, json.dumps(configs()), rerun]
+    command = [sys.executable, "-c", SCRIPT, json.dumps([config.plain() for config in configs()]), rerun]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     found: list[Any] = json.loads(done.stdout)

@@ -124,13 +124,13 @@ def _metrics(length: int, rates: dict[str, float], reach: float, accuracy: float
 
 def fingerprint_of(outcome: Outcome) -> str:
     """A stand-in for the fingerprint."""
-    return hashlib.sha256(json.dumps(outcome.config, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(outcome.config.plain(), sort_keys=True).encode()).hexdigest()
 
 
 def record(store: Store, outcome: Outcome, **changes: Any) -> str:
     """Record an outcome in its experiment."""
     given: dict[str, Any] = {
-        "experiment_name": outcome.config["tracking"]["experiment_name"],
+        "experiment_name": outcome.config.tracking.experiment_name,
         "sweep": "2026-11-23",
         "fingerprint": fingerprint_of(outcome),
         "source_hash": "5" * 64,

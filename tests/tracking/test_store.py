@@ -104,7 +104,7 @@ def test_reading_by_sql_equals_reading_through_mlflow(store: Store, monkeypatch:
 def test_columns_missing_for_some_runs_keep_whole_numbers_whole(store: Store):
     record(store, make_outcome(symbols=8))
     digits = make_outcome(seed=1)
-    digits.config["task"] = {"name": "digits", "length": 64}
+    digits.config |= {"task": {"name": "digits", "length": 64}}
     record(store, digits)
     frame = store.runs()
     assert frame["task.symbols"].tolist() == [8, pd.NA]

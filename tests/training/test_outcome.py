@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 
+from goldfish.config.config import resolve
 from goldfish.training.outcome import Outcome, Point, dumps, loads
 
 
@@ -19,7 +20,7 @@ def make_outcome() -> Outcome:
     curves = [Point("val/loss", "training", 100.0, math.nan), Point("x", "after", 1.0, -math.inf)]
     curves += [Point("y", "half", float(k), 0.1 * k) for k in range(2000)]
     return Outcome(
-        config={"cell": {"name": "rnn"}, "seed": 3, "note": "ü\n"},
+        config=resolve({"seed": 3, "tracking": {"experiment_name": "ü"}}),
         verdict="diverged",
         reason="loss became nan",
         metrics={"a": math.inf, "b": 1e-310, "c": -0.0, "d": 0.1},

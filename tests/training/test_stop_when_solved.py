@@ -12,7 +12,7 @@ from tests.training.exactness import essence, interrupt
 
 import goldfish
 from goldfish.config.config import Config
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.fingerprint import fingerprint, identity
 from goldfish.tasks.base import Batch
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome
@@ -82,6 +82,6 @@ def test_nothing_is_computed_for_what_has_stopped(pack: list[Outcome], monkeypat
 
 def test_what_does_not_stop_is_the_run_it_was() -> None:
     plain = config(0)
-    older = {**plain, "trainer": {k: v for k, v in plain["trainer"].items() if k != "stop_when_solved"}}
-    assert fingerprint(plain) == fingerprint(older)
+    older = {key: value for key, value in plain.trainer.items() if key != "stop_when_solved"}
+    assert identity(plain.plain(), None) == identity(plain.plain() | {"trainer": older}, None)
     assert fingerprint(config(0, stop_when_solved=True)) != fingerprint(plain)

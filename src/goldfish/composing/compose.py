@@ -38,6 +38,7 @@ from goldfish.errors import ConfigError
 
 CONFIG_NAME = "config"
 _GROUP = re.compile(r"\w[\w-]{0,63}(/\w[\w-]{0,63}){0,7}")
+Values = dict[str, Any]  # of a run, before they are resolved
 MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 
@@ -123,7 +124,7 @@ class Composer:
     """Makes resolved configurations out of settings.
 
     >>> composer = Composer(loader())
-    >>> composer.config([composer.setting("cell=lstm"), composer.setting("seed=3")])["cell"]["name"]
+    >>> composer.config([composer.setting("cell=lstm"), composer.setting("seed=3")]).cell.name
     'lstm'
     """
 
@@ -132,7 +133,7 @@ class Composer:
         self.loader = loader
         self.config_name = config_name
         self.hydra = list(hydra)
-        self._templates: dict[tuple[str, ...], Config] = {}
+        self._templates: dict[tuple[str, ...], Values] = {}
         self._master: DictConfig | None = None
         self._options: dict[str, list[str]] = {}
 
@@ -176,14 +177,14 @@ class Composer:
     def _chooses(self, setting: Setting) -> bool:
         return bool(self.options(setting.key)) and not isinstance(setting.value, dict)
 
-    def _template(self, choices: tuple[Setting, ...]) -> Config:
+    def _template(self, choices: tuple[Setting, ...]) -> Values:
         """The composed configuration of some choices, interpolations unresolved; never to be changed."""
         key = tuple(str(choice) for choice in choices)
         if key not in self._templates:
             self._templates[key] = self._spliced(choices) or self._composed(key)
         return self._templates[key]
 
-    def _spliced(self, choices: tuple[Setting, ...]) -> Config | None:
+    def _spliced(self, choices: tuple[Setting, ...]) -> Values | None:
         """The template put together from compositions of one choice each: their number adds up instead of multiplying.
 
         None for a single choice, and where a choice reaches beyond its own group, as somebody's YAML file may.
@@ -201,7 +202,7 @@ class Composer:
                 spliced[choice.key] = alone[choice.key]
         return spliced
 
-    def _composed(self, choices: tuple[str, ...]) -> Config:
+    def _composed(self, choices: tuple[str, ...]) -> Values:
         container = OmegaConf.to_container(self._compose(choices) if choices else self.master())
         assert isinstance(container, dict)
         return {str(key): value for key, value in container.items() if key != "hydra"}
@@ -234,7 +235,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(lines[:2] if lines[0].startswith("Could not override") else lines[:1])
 
 
-def _place(point: Config, key: str, value: Any, setting: Setting) -> None:
+def _place(point: Values, key: str, value: Any, setting: Setting) -> None:
     """Set the value at a dotted key; a mapping is merged key by key. `resolve` refuses keys that nobody knows."""
     if value == MISSING:
         raise ConfigError(f"{setting}: expected a value")
@@ -254,7 +255,7 @@ def _place(point: Config, key: str, value: Any, setting: Setting) -> None:
         node[last] = value
 
 
-def _interpolated(point: Config) -> Config:
+def _interpolated(point: Values) -> Values:
     """Resolve interpolations such as ${cell.hidden_size}; without any, return the point as it is."""
     if "${" not in repr(point):
         return point
@@ -266,14 +267,14 @@ def _interpolated(point: Config) -> Config:
     return {str(key): value for key, value in container.items()}
 
 
-def _at(point: Config, key: str) -> Any:
+def _at(point: Values, key: str) -> Any:
     node: Any = point
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
 
 
-def _without_missing(point: Config) -> Config:
+def _without_missing(point: Values) -> Values:
     """Leave out keys whose value must be given and was not: `resolve` says so in its own words."""
     return {
         key: _without_missing(value) if isinstance(value, dict) else value

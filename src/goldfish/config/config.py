@@ -1,7 +1,7 @@
-"""The configuration of one run: plain nested dictionaries, filled with defaults and checked against the signatures.
+"""The configuration of one run: filled with defaults and checked against the signatures.
 
     {cell: {name, hidden_size, …}, init: {name, …}, task: {name, length, …}, optimizer: {name, lr, …}, model: {name, …},
-     probe: {gradient_flow: {samples, …}, …}, trainer: {max_steps, …}, tracking: {experiment_name}, seed, engine}
+     trainer: {max_steps, …}, tracking: {experiment_name}, probe: {gradient_flow: {samples, …}, …}, seed, engine}
 
 Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the command line and the sweeper.
 """
@@ -9,11 +9,13 @@ Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldfish.config import registry, signatures
+from goldfish.config import registry, settings, signatures
+from goldfish.config.settings import Choice, Run, Tracking, Trainer
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest
 
@@ -21,8 +23,36 @@ CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "ada
 PROBES = ("gradient_flow", "recall", "spectral_radius")  # what is measured unless `probe` says otherwise
 GROUPS = (*CHOICES, "probe", "trainer", "tracking")  # the keys that hold others
 _LONGEST = 250  # characters that MLflow takes of a name
-_SETTINGS = Path(__file__).with_name("settings.py")
-Config = dict[str, Any]
+_SETTINGS = Path(settings.__file__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Config(Run):
+    """The complete configuration of one run; `goldfish.resolve` makes it.
+
+    >>> resolve({"cell": "lstm"}).cell.name
+    'lstm'
+
+    `probe` holds the arguments of each probe by name.
+    """
+
+    cell: Choice
+    init: Choice
+    task: Choice
+    optimizer: Choice
+    model: Choice
+    trainer: Trainer
+    tracking: Tracking
+    probe: Mapping[str, Mapping[str, Any]]
+
+    def __or__(self, changes: Mapping[str, Any]) -> Config:
+        """With other values of some keys: `config | {"seed": 3}`. Raises ConfigError as `resolve` does."""
+        return resolve({**self, **changes})
+
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
+        own = [item.name for item in fields(Run)]
+        return (*(item.name for item in fields(cls) if item.name not in own), *own)
 
 
 def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
@@ -51,15 +81,28 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for key in values:
         if key not in GROUPS and key not in loose:
             raise ConfigError(f"{key}={values[key]}: unknown key; {nearest(key, [*GROUPS, *loose])}")
-    resolved: Config = {group: _group(group, values.get(group, {})) for group in GROUPS if group != "probe"}
-    resolved["probe"] = _probes(values.get("probe", PROBES))
-    resolved |= {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
-    _check_together(resolved)
-    _check_experiment_name(resolved["tracking"]["experiment_name"])
-    return resolved
+    config = _typed(
+        {group: _group(group, values.get(group, {})) for group in GROUPS if group != "probe"}
+        | {"probe": _probes(values.get("probe", PROBES))}
+        | {key: loose[key].check(key, values.get(key, loose[key].default)) for key in loose}
+    )
+    _check_together(config)
+    _check_experiment_name(config.tracking.experiment_name)
+    return config
 
 
-def _group(group: str, given: Any) -> Config:
+def recorded(values: Mapping[str, Any]) -> Config:
+    """A configuration that `resolve` made and somebody wrote down; what is younger than it is as it was then."""
+    return _typed({**defaults(), **values})
+
+
+def _typed(values: Mapping[str, Any]) -> Config:
+    chosen: dict[str, Any] = {group: Choice.of(values[group]) for group in CHOICES}
+    chosen |= {"trainer": Trainer(**values["trainer"]), "tracking": Tracking(**values["tracking"])}
+    return Config(**{**values, **chosen})
+
+
+def _group(group: str, given: Any) -> dict[str, Any]:
     chosen = {"name": given} if isinstance(given, str) else dict(given or {})
     head = {}
     if group in CHOICES:
@@ -72,14 +115,14 @@ def _group(group: str, given: Any) -> Config:
     return head | _checked(group, known, chosen)
 
 
-def _checked(where: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> Config:
+def _checked(where: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in known.items():
         if parameter.required and name not in given:
             raise ConfigError(f"{where}.{name}: a value is required, {parameter.expected()}")
     return {key: known[key].check(f"{where}.{key}", given.get(key, known[key].default)) for key in known}
 
 
-def _probes(given: Any) -> Config:
+def _probes(given: Any) -> dict[str, dict[str, Any]]:
     """The probes by name, sorted, with their arguments; given as a name, names, or names with arguments."""
     named = [given] if isinstance(given, str) else given or ()
     chosen = {name: (named[name] or {}) if isinstance(named, Mapping) else {} for name in named}
@@ -112,7 +155,7 @@ def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigErr
 
 def _check_together(config: Config) -> None:
     """Refuse an initialisation that does not suit the cell, a length the task does not have, data that is not there."""
-    cell, init, task = config["cell"]["name"], config["init"]["name"], config["task"]
+    cell, init, task = config.cell.name, config.init.name, config.task
     _check_model(config)
     _check_omega(config)
     suits = registry.signature("init", init).constants.get("CELLS")
@@ -123,19 +166,20 @@ def _check_together(config: Config) -> None:
     if folder is not None and not Path(folder).is_dir():
         what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
         raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
-    trainer = config["trainer"]
-    for moment in trainer["probe_at"]:
-        if isinstance(moment, int) and moment > trainer["max_steps"]:
-            raise ConfigError(f"trainer.probe_at={moment}: expected at most trainer.max_steps={trainer['max_steps']}")
-    for argument, lengths in registry.signature("task", task["name"]).constants.get("LENGTHS", {}).items():
+    for argument, lengths in registry.signature("task", task.name).constants.get("LENGTHS", {}).items():
         only = lengths[task[argument]]
         if task["length"] != only:
             raise ConfigError(f"task.length={task['length']}: task.{argument}={task[argument]} has {only} steps")
+    for moment in config.trainer.probe_at:
+        if isinstance(moment, int) and moment > config.trainer.max_steps:
+            raise ConfigError(
+                f"trainer.probe_at={moment}: expected at most trainer.max_steps={config.trainer.max_steps}"
+            )
 
 
 def _check_model(config: Config) -> None:
     """Refuse a model that does not suit the task, and arguments or cells that it does not use there."""
-    model, task = config["model"]["name"], config["task"]["name"]
+    model, task = config.model.name, config.task.name
     described, asked = registry.signature("model", model), registry.signature("task", task).attributes
     readout, kind = asked.get("readout", "last"), asked.get("kind", "classification")
     suited = described.constants.get("READOUTS", (readout,)), described.constants.get("KINDS", (kind,))
@@ -143,20 +187,20 @@ def _check_model(config: Config) -> None:
         what = "a value" if kind not in suited[1] else {"every": "an answer at every step"}.get(readout, "a sequence")
         raise ConfigError(f"model={model}: task={task} asks for {what}, which it does not give; use model=recurrent")
     for name, readouts in described.constants.get("ONLY", {}).items():
-        if readout not in readouts and config["model"][name] != described.parameters[name].default:
-            raise ConfigError(f"model.{name}={config['model'][name]}: has no meaning for task={task}; leave it out")
+        if readout not in readouts and config.model[name] != described.parameters[name].default:
+            raise ConfigError(f"model.{name}={config.model[name]}: has no meaning for task={task}; leave it out")
     for group in () if over_cells(model) else ("cell", "init"):
         if config[group] != _group(group, {}):
-            head = f"{group}={config[group]['name']}: model={model} has no {group}"
+            head = f"{group}={config[group].name}: model={model} has no {group}"
             raise ConfigError(f"{head}; leave cell and init at their defaults")
 
 
 def _check_omega(config: Config) -> None:
     """Refuse Ω where it is not defined: the adjoint of one layer of a vanilla RNN, read in one direction."""
-    weight, cell, model = config["trainer"]["omega"], config["cell"], config["model"]
-    one = model["name"] == "recurrent" and not model["bidirectional"] and cell["num_layers"] == 1
-    readout = registry.signature("task", config["task"]["name"]).attributes.get("readout", "last")
-    if weight and not (cell["name"] == "rnn" and one and readout != "decoded"):
+    weight, cell, model = config.trainer.omega, config.cell, config.model
+    one = model.name == "recurrent" and not model["bidirectional"] and cell["num_layers"] == 1
+    readout = registry.signature("task", config.task.name).attributes.get("readout", "last")
+    if weight and not (cell.name == "rnn" and one and readout != "decoded"):
         raise ConfigError(f"trainer.omega={weight}: only cell=rnn of one layer, in one direction, has it; expected 0")
 
 

@@ -1,25 +1,72 @@
-"""Settings of a run that are no choice between things. Each class is read as a signature, never called."""
+"""The parts of a run's configuration as frozen dataclasses; their fields are read as signatures, like those of things.
+
+Code reads attributes, `config.trainer.max_steps`. What writes a configuration down, as JSON, YAML or parameters, reads
+the same object as a mapping.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from goldfish.config.bounds import above, at_least
 from goldfish.config.moments import Moments
 
 
-class Run:
-    """The keys outside any group."""
+class Section(Mapping[str, Any]):
+    """A dataclass whose fields are attributes and keys."""
 
-    def __init__(
-        self,
-        *,
-        seed: Annotated[int, at_least(0)] = 0,
-        engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto",
-    ) -> None: ...
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._names():
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    @classmethod
+    def _names(cls) -> tuple[str, ...]:
+        return tuple(cls.__dataclass_fields__)
+
+    def plain(self) -> dict[str, Any]:
+        """In dictionaries, which JSON and YAML can write."""
+        return {key: _plain(self[key]) for key in self}
 
 
-class Trainer:
+def _plain(value: Any) -> Any:
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(Mapping[str, Any]):
+    """What was chosen of a group: its name and its typed arguments, which are keys: `config.task["length"]`."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From {name: …, argument: …}."""
+        return cls(values["name"], {key: value for key, value in values.items() if key != "name"})
+
+    def __getitem__(self, key: str) -> Any:
+        return self.name if key == "name" else self.arguments[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name", *self.arguments))
+
+    def __len__(self) -> int:
+        return 1 + len(self.arguments)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trainer(Section):
     """How long and how a run is trained, and how often it is evaluated.
 
     `validate_every` counts training steps; `evaluation_size` is the number of sequences in every evaluation set.
@@ -29,24 +76,29 @@ class Trainer:
     `probe_at`: when `probe` is measured: before, half, after, training steps, {every: so many steps}.
     """
 
-    def __init__(
-        self,
-        *,
-        max_steps: Annotated[int, at_least(1)] = 1000,
-        batch_size: Annotated[int, at_least(1)] = 32,
-        gradient_clip_val: Annotated[float, above(0)] | None = 1.0,
-        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
-        validate_every: Annotated[int, at_least(1)] = 100,
-        evaluation_size: Annotated[int, at_least(1)] = 256,
-        accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-        precision: Literal["32-true", "64-true"] = "32-true",
-        omega: Annotated[float, at_least(0)] = 0.0,
-        stop_when_solved: bool = False,
-        probe_at: Moments = ("before", "half", "after"),
-    ) -> None: ...
+    max_steps: Annotated[int, at_least(1)] = 1000
+    batch_size: Annotated[int, at_least(1)] = 32
+    gradient_clip_val: Annotated[float, above(0)] | None = 1.0
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    validate_every: Annotated[int, at_least(1)] = 100
+    evaluation_size: Annotated[int, at_least(1)] = 256
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["32-true", "64-true"] = "32-true"
+    omega: Annotated[float, at_least(0)] = 0.0
+    stop_when_solved: bool = False
+    probe_at: Moments = ("before", "half", "after")
 
 
-class Tracking:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tracking(Section):
     """Where the run is recorded: the MLflow experiment, by default one that no experiment's folder is called like."""
 
-    def __init__(self, *, experiment_name: str = "runs") -> None: ...
+    experiment_name: str = "runs"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run(Section):
+    """The keys outside any group."""
+
+    seed: Annotated[int, at_least(0)] = 0
+    engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto"

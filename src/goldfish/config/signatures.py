@@ -114,29 +114,35 @@ def read(path: Path, name: str) -> Signature:
     wanted = name.replace("_", "").lower()
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.replace("_", "").lower() == wanted:
-            function = _initialiser(node) if isinstance(node, ast.ClassDef) else node
-            parameters = _parameters(function, path) if function else {}
+            arguments = _fields(node) if isinstance(node, ast.ClassDef) else _keywords(node)
+            parameters = {name: _parameter(name, *argument, path) for name, argument in arguments.items()}
             doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
             attributes = _literals(node.body) if isinstance(node, ast.ClassDef) else {}
             return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree), attributes)
     raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name, and a probe's is 'measure'")
 
 
-def _initialiser(node: ast.ClassDef) -> ast.FunctionDef | None:
-    functions = (item for item in node.body if isinstance(item, ast.FunctionDef))
-    return next((item for item in functions if item.name == "__init__"), None)
+def _fields(node: ast.ClassDef) -> dict[str, tuple[ast.expr | None, ast.expr | None]]:
+    """Annotation and default of each keyword of a class: those of its `__init__`, or a dataclass's fields."""
+    functions = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+    if functions:
+        return _keywords(functions[0])
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return {}
+    items = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return {item.target.id: (item.annotation, item.value) for item in items if isinstance(item.target, ast.Name)}
 
 
-def _parameters(function: ast.FunctionDef, path: Path) -> dict[str, Parameter]:
-    found = {}
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        if argument.annotation is None:
-            raise ConfigError(f"{path}: argument '{argument.arg}' has no type")
-        found[argument.arg] = _parameter(argument.arg, argument.annotation, default, path)
-    return found
+def _keywords(function: ast.FunctionDef) -> dict[str, tuple[ast.expr | None, ast.expr | None]]:
+    given = function.args
+    return {
+        arg.arg: (arg.annotation, default) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    }
 
 
-def _parameter(name: str, annotation: ast.expr, default: ast.expr | None, path: Path) -> Parameter:
+def _parameter(name: str, annotation: ast.expr | None, default: ast.expr | None, path: Path) -> Parameter:
+    if annotation is None:
+        raise ConfigError(f"{path}: argument '{name}' has no type")
     described: dict[str, Any] = {"type": str}
     _describe(annotation, described, f"{path}: argument '{name}'")
     if default is None:

@@ -56,7 +56,7 @@ def _of_overrides(store: Store, lines: Sequence[str]) -> list[str]:
 
     composer = Composer(loader())
     config = composer.config([composer.setting(line) for line in lines])
-    key = (str(config["tracking"]["experiment_name"]), fingerprint(config))
+    key = (config.tracking.experiment_name, fingerprint(config))
     known = ledger.read(store)
     return [_head(names.run_name(config), key), *_verdict(known, key, texts(config))]
 

@@ -91,7 +91,7 @@ def _planned(store: Store, name: str, scale: str) -> list[str]:
 def _states(known: Ledger, configs: Sequence[Config]) -> list[Run]:
     from goldfish.sweep.fingerprint import fingerprints
 
-    names_of = [str(config["tracking"]["experiment_name"]) for config in configs]
+    names_of = [config.tracking.experiment_name for config in configs]
     keys = list(zip(names_of, fingerprints(configs), strict=True))
     return [(texts(config), known.state(key)) for config, key in zip(configs, keys, strict=True)]
 

@@ -49,7 +49,7 @@ class Trials:
     @property
     def experiment_name(self) -> str:
         """The MLflow experiment that trials are recorded in."""
-        return str(self.runs[0].config["tracking"]["experiment_name"])
+        return self.runs[0].config.tracking.experiment_name
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _per(select: Select, reported: Sequence[Config], candidates: set[str]) -> li
 
 def _check_seeds(trials: Sequence[Trial], reported: Sequence[Config]) -> None:
     """Refuse seeds that are both a trial's and a reported run's: the choice would be made on what is reported."""
-    both = {trial.config["seed"] for trial in trials} & {config["seed"] for config in reported}
+    both = {trial.config.seed for trial in trials} & {config.seed for config in reported}
     if both:
         listed = ",".join(str(seed) for seed in sorted(both))
         raise ConfigError(f"select.seed={listed}: reported runs have it, too; trials need seeds of their own")

@@ -33,7 +33,7 @@ def fingerprints(configs: Sequence[Config], known: Sequence[str | None] | None =
     `known` is what `contents` says of them; without it real data are looked at anew, once for all configurations.
     """
     known = contents(configs) if known is None else known
-    identities = (identity(config, content) for config, content in zip(configs, known, strict=True))
+    identities = (identity(config.plain(), content) for config, content in zip(configs, known, strict=True))
     return [hashlib.sha256(canonical(own).encode()).hexdigest() for own in identities]
 
 
@@ -41,15 +41,15 @@ def contents(configs: Sequence[Config]) -> list[str | None]:
     """The content hash of each configuration's real data as they are now; None for synthetic data."""
     from goldfish.data.sources import content_hash, origin
 
-    origins = [origin(config["task"]) for config in configs]
-    tasks = {own: config["task"] for own, config in zip(origins, configs, strict=True)}
+    origins = [origin(config.task) for config in configs]
+    tasks = {own: config.task for own, config in zip(origins, configs, strict=True)}
     found = {own: content_hash(task) for own, task in tasks.items()}
     return [found[own] for own in origins]
 
 
-def identity(config: Config, content: str | None) -> dict[str, Any]:
+def identity(config: dict[str, Any], content: str | None) -> dict[str, Any]:
     """The part of a configuration that the fingerprint covers; real data by its content, not by its folder."""
-    task = dict(config["task"])
+    task = config["task"]
     if content is not None:
         task = {key: value for key, value in task.items() if key != "data"} | {"content": content}
     trainer = {

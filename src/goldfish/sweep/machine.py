@@ -48,14 +48,14 @@ def _quota(file: Path, unlimited: int) -> int:
 
 def check(configs: Iterable[Config]) -> None:
     """Raise ConfigError when a run asks for a GPU and there is none."""
-    if any(config["trainer"]["accelerator"] == "gpu" for config in configs) and not has_gpu():
+    if any(config.trainer.accelerator == "gpu" for config in configs) and not has_gpu():
         apple = "; MPS is not supported: PyTorch's LSTM gradients are wrong there" if sys.platform == "darwin" else ""
         raise ConfigError(f"trainer.accelerator=gpu: no GPU that torch can use here; expected cpu or auto{apple}")
 
 
 def uses_gpu(configs: Iterable[Config]) -> bool:
     """True when any run would be trained on a GPU."""
-    return any(config["trainer"]["accelerator"] != "cpu" for config in configs) and has_gpu()
+    return any(config.trainer.accelerator != "cpu" for config in configs) and has_gpu()
 
 
 def has_gpu() -> bool:

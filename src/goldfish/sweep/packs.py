@@ -84,18 +84,18 @@ def cost(config: Config) -> float:
     Steps × (0.08 ms + B·T·L·G·H · 2.1 ns + 6·B·T·L·G·H² · 9.2 ps), G = gates, and twice as much in float64. An estimate
     to order packs and to weigh progress by: T is task.length, and evaluation is left out.
     """
-    return float(config["trainer"]["max_steps"] * _per_step(config))
+    return float(config.trainer.max_steps * _per_step(config))
 
 
 def _per_step(config: Config) -> float:
-    hidden, gates = config["cell"]["hidden_size"], GATES.get(config["cell"]["name"], 3)
+    hidden, gates = config.cell["hidden_size"], GATES.get(config.cell.name, 3)
     units = _states(config) * gates
     return RUN + (units * GATE + 6 * units * hidden * FLOP) * _words(config)
 
 
 def _seconds(config: Config, runs: int) -> float:
     """Estimated seconds that a pack of so many runs takes."""
-    return float(PACK + config["trainer"]["max_steps"] * STEP + runs * cost(config))
+    return float(PACK + config.trainer.max_steps * STEP + runs * cost(config))
 
 
 def _bytes(config: Config, blocks: int = 1) -> int:
@@ -105,13 +105,13 @@ def _bytes(config: Config, blocks: int = 1) -> int:
 
 def _states(config: Config) -> int:
     """Numbers in the hidden states of a training step: B·T·L·H."""
-    cell, task, trainer = config["cell"], config["task"], config["trainer"]
-    return int(trainer["batch_size"] * task["length"] * cell["num_layers"] * cell["hidden_size"])
+    cell, task = config.cell, config.task
+    return int(config.trainer.batch_size * task["length"] * cell["num_layers"] * cell["hidden_size"])
 
 
 def _words(config: Config) -> int:
     """32-bit words in a number."""
-    return 2 if config["trainer"]["precision"] == "64-true" else 1
+    return 2 if config.trainer.precision == "64-true" else 1
 
 
 def _memory() -> int:

@@ -33,7 +33,7 @@ class Progress:
         self.done = self.failed = 0
         numbered = dict(zip(range(len(configs)) if runs is None else runs, configs, strict=True))
         self._costs = {run: packs.cost(config) for run, config in numbered.items()}
-        self._steps = {run: config["trainer"]["max_steps"] for run, config in numbered.items()}
+        self._steps = {run: config.trainer.max_steps for run, config in numbered.items()}
         self._shares = dict.fromkeys(numbered, 0.0)  # how much of each run is done, 0 … 1
         self._waiting = ""
         self._stream = stream

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from goldfish.config import registry
-from goldfish.config.config import Config
 
 PACKAGE = Path(registry.__file__).parents[1]
+Chosen = Mapping[str, Mapping[str, Any]]  # a configuration, or the part of it that names things
 SHARED = ("engines", "probes", "training")  # folders that every run goes through
 CHOSEN = ("model", "cell", "init", "task", "optimizer")
 DESCRIBING = {"errors", "config"}  # what is chosen, not what is done
 
 
-def source_hash(config: Config) -> str:
+def source_hash(config: Chosen) -> str:
     """Return 64 hex digits of the code of a run's cell, initialisation, task and optimiser, and of what trains them."""
     return _hash(files(config))
 
@@ -31,14 +32,14 @@ def _hash(paths: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def training_hash(config: Config) -> str:
+def training_hash(config: Chosen) -> str:
     """The same for whatever pack a run is trained in: in place of its own initialisation it covers all of them."""
     chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN if group != "init"]
     inits = [registry.source("init", name) for name in registry.names("init")]
     return _hash(_with_imported([*chosen, *inits]))
 
 
-def files(config: Config) -> list[Path]:
+def files(config: Chosen) -> list[Path]:
     """The source files that made a run: what it chose, what trains it, and every module of ours that these import."""
     return _with_imported([registry.source(group, config[group]["name"]) for group in CHOSEN])
 

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from goldfish.config.config import Config
+from goldfish.config.config import Config, recorded
 from goldfish.errors import ConfigError
 from goldfish.training.outcome import Outcome, dumps
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted
@@ -97,7 +97,7 @@ def main(connection: Connection, trainer: str) -> None:
 def request(configs: Sequence[Config], checkpointing: Checkpointing | None) -> bytes:
     """A pack as it is sent to a worker."""
     settings = asdict(checkpointing) | {"folder": str(checkpointing.folder)} if checkpointing else None
-    return json.dumps({"configs": configs, "checkpointing": settings}).encode()
+    return json.dumps({"configs": [config.plain() for config in configs], "checkpointing": settings}).encode()
 
 
 def describe(error: BaseException) -> str:
@@ -190,7 +190,7 @@ def _receive(connection: Connection) -> tuple[Sequence[Config], Checkpointing | 
     settings = content["checkpointing"]
     if settings is not None:
         settings |= {"folder": Path(settings["folder"]), "names": tuple(settings["names"])}
-    return content["configs"], None if settings is None else Checkpointing(**settings)
+    return [recorded(config) for config in content["configs"]], None if settings is None else Checkpointing(**settings)
 
 
 def _send(connection: Connection, *message: str | int) -> None:

@@ -33,7 +33,7 @@ class Workload:
         self.configs, self.rerun = configs, rerun
         self.contents = contents(configs)
         prints = fingerprints(configs, self.contents)
-        keys = [(str(config["tracking"]["experiment_name"]), own) for config, own in zip(configs, prints, strict=True)]
+        keys = [(config.tracking.experiment_name, own) for config, own in zip(configs, prints, strict=True)]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         self.keys = {index: key for key, index in first.items()}
         self.left = sorted(self.keys)
@@ -87,6 +87,6 @@ class Workload:
 
 def _sources(configs: Sequence[Config]) -> list[str]:
     """The source hash of every run, found once for each choice of things."""
-    choices = [tuple(config[group]["name"] for group in CHOSEN) for config in configs]
+    choices = [tuple(config[group].name for group in CHOSEN) for config in configs]
     found = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
     return [found[choice] for choice in choices]

@@ -160,7 +160,7 @@ def write_artifacts(outcome: Outcome, folder: Path) -> None:
     """Write config.yaml, curves.parquet, weights.pt and data.sha256, the hash of real data; each where there is one."""
     import yaml
 
-    text = yaml.safe_dump(outcome.config, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(outcome.config.plain(), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     if outcome.curves:
         import pyarrow

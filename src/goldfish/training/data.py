@@ -41,9 +41,9 @@ class TrainingStream:
         self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype, start: int = 0
     ) -> None:
         self.task, self.device, self.dtype, self.start = task, device, dtype, start
-        self.seeds = [config["seed"] for config in configs]
-        self.batch_size = configs[0]["trainer"]["batch_size"]
-        self.fixed_size = configs[0]["task"].get("train_size", 0)
+        self.seeds = [config.seed for config in configs]
+        self.batch_size = configs[0].trainer.batch_size
+        self.fixed_size = configs[0].task.get("train_size", 0)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.task.variable_length:
@@ -230,12 +230,12 @@ class PackData(pl.LightningDataModule):
         data, config = self.ordered(split, length), self.configs[0]
         if self.task.variable_length:
             return [place(part.trimmed(), self.on, self.dtype) for part in data.split(_PART)]
-        cost = self.task.steps(length) * config["cell"]["hidden_size"]
+        cost = self.task.steps(length) * config.cell["hidden_size"]
         return list(place(data, self.on, self.dtype).split(max(1, _STATES // cost)))
 
     def ordered(self, split: str, length: int) -> Batch:
         """A fixed evaluation set as a whole, on the CPU; the shorter sequences first, where lengths differ."""
-        data = self.task.evaluation(split, length, self.configs[0]["trainer"]["evaluation_size"])
+        data = self.task.evaluation(split, length, self.configs[0].trainer.evaluation_size)
         if not self.task.variable_length:
             return data
         order = data.lengths().argsort(stable=True)

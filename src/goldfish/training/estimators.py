@@ -44,8 +44,7 @@ class FittedPack:
         self.models = [self._fit(config) for config in configs]
 
     def _fit(self, config: Config) -> Any:
-        given = {key: value for key, value in config["model"].items() if key != "name"}
-        model = registry.load("model", config["model"]["name"])(self.task, **given)
+        model = registry.load("model", config.model.name)(self.task, **config.model.arguments)
         model.fit(training_set(config, self.task))
         return model
 
@@ -72,16 +71,16 @@ class FittedPack:
 
 def training_set(config: Config, task: Task) -> Batch:
     """All sequences that a run is fitted on, without replica axis."""
-    trainer, fixed = config["trainer"], config["task"].get("train_size", 0)
+    trainer, fixed = config.trainer, config.task.get("train_size", 0)
     if isinstance(task, StoredTask):
         return task.examples("train", torch.arange(task.size("train")), task.length)
-    n = fixed or trainer["max_steps"] * trainer["batch_size"]
-    return task.sample(n, task.length, generator(config["seed"], "train"), "train")
+    n = fixed or trainer.max_steps * trainer.batch_size
+    return task.sample(n, task.length, generator(config.seed, "train"), "train")
 
 
 def fit_pack(configs: Sequence[Config], task: Task, progress: Callable[[int], None] | None = None) -> list[Outcome]:
     """Fit every run of a pack and measure it as a trained one is; there is no network, and no learning curve."""
-    started, steps = time.time(), configs[0]["trainer"]["max_steps"]
+    started, steps = time.time(), configs[0].trainer.max_steps
     pack = FittedPack(configs, task)
     spent = (time.time() - started) / len(configs)
     probed = Probed(pack, PackData(task, configs, torch.device("cpu"), torch.float32))
@@ -98,7 +97,7 @@ def fit_pack(configs: Sequence[Config], task: Task, progress: Callable[[int], No
 def _outcome(pack: FittedPack, replica: int, row: Measured, started: float, seconds: float, spent: float) -> Outcome:
     config, model = pack.configs[replica], pack.models[replica]
     found = {"accuracy": row.metrics["val/accuracy"], "loss": row.metrics["val/loss"]}
-    solved, steps = pack.task.solved(found), config["trainer"]["max_steps"]
+    solved, steps = pack.task.solved(found), config.trainer.max_steps
     row.metrics |= {"time_to_solve/censored": float(not solved), "train/seconds": spent}
     if solved:
         row.metrics["time_to_solve"] = steps  # it has seen the data of as many

@@ -132,10 +132,10 @@ class Measurements:
     def take(self, probed: Probed, moment: str) -> None:
         """Ask every probe that the runs have at this moment, each once; during training of those that still train."""
         config = probed.pack.configs[0]
-        if moment in NAMED and moment not in config["trainer"]["probe_at"]:
+        if moment in NAMED and moment not in config.trainer.probe_at:
             return
         suffix = "" if moment == "after" else f"_{moment}"
-        for name, arguments in config["probe"].items():
+        for name, arguments in config.probe.items():
             moments = registry.signature("probe", name).constants.get("MOMENTS", (moment,))
             if moment not in moments or f"{name} {moment}" in self.phases:
                 continue

@@ -32,7 +32,7 @@ def check_weights(model: nn.Module, configs: Sequence[Config]) -> None:
         fine = torch.isfinite(value.detach()).flatten(1).all(1)
         if not fine.all():
             config = configs[fine.tolist().index(False)]
-            init, seed = config["init"]["name"], config["seed"]
+            init, seed = config.init.name, config.seed
             raise ConfigError(
                 f"init={init}: {name} of seed {seed} is not finite from the start; expected finite weights"
             )

@@ -31,25 +31,20 @@ from goldfish.training.weights import PackedWeights
 
 def build_model(configs: Sequence[Config], task: Task) -> nn.Module:
     """The network of a pack, every replica initialised from its own seed."""
-    chosen = configs[0]["model"]
-    make = registry.load("model", chosen["name"])
-    cell = configs[0]["cell"]
-    build = Builder(cell["name"], len(configs), configs[0]["engine"], _arguments(cell))
-    model: nn.Module = make(task, build if over_cells(chosen["name"]) else len(configs), **_arguments(chosen))
+    chosen, cell = configs[0].model, configs[0].cell
+    make = registry.load("model", chosen.name)
+    build = Builder(cell.name, len(configs), configs[0].engine, cell.arguments)
+    model: nn.Module = make(task, build if over_cells(chosen.name) else len(configs), **chosen.arguments)
     for replica, config in enumerate(configs):
-        source = generator(config["seed"], "weights")
-        init = registry.load("init", config["init"]["name"])
+        source = generator(config.seed, "weights")
+        init = registry.load("init", config.init.name)
         part: Any
         for part in model.modules():
             if isinstance(part, Recurrent):
-                part.initialise(replica, init, source, task.steps(task.length), **_arguments(config["init"]))
+                part.initialise(replica, init, source, task.steps(task.length), **config.init.arguments)
             elif hasattr(part, "initialise"):
                 part.initialise(replica, source)
     return model
-
-
-def _arguments(group: Config) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "name"}
 
 
 class PackModule(pl.LightningModule):
@@ -126,13 +121,13 @@ class PackModule(pl.LightningModule):
     @property
     def validation_due(self) -> bool:
         """True where the weights of this step belong to a learning curve and were not validated yet."""
-        trainer = self.configs[0]["trainer"]
-        on_curve = self.steps_done % trainer["validate_every"] == 0 or self.steps_done == trainer["max_steps"]
+        trainer = self.configs[0].trainer
+        on_curve = self.steps_done % trainer.validate_every == 0 or self.steps_done == trainer.max_steps
         return on_curve and self.validated < self.steps_done
 
     def stopped(self, replica: int) -> bool:
         """True for a run that is solved and asked to stop there: it keeps the weights that it had."""
-        return bool(self.configs[0]["trainer"]["stop_when_solved"]) and self.solved_at[replica] is not None
+        return self.configs[0].trainer.stop_when_solved and self.solved_at[replica] is not None
 
     @property
     def over(self) -> bool:
@@ -156,11 +151,11 @@ class PackModule(pl.LightningModule):
         """Replicas with one learning rate are one parameter group."""
         groups: dict[float, dict[str, Any]] = {}
         for row, config in zip(self.weights.rows, self.configs, strict=True):
-            lr = config["optimizer"]["lr"]
+            lr = config.optimizer["lr"]
             groups.setdefault(lr, {"params": [], "lr": lr})["params"].append(row)
-        optimizer = self.configs[0]["optimizer"]
-        built: torch.optim.Optimizer = registry.load("optimizer", optimizer["name"])(
-            groups.values(), **_arguments(optimizer)
+        optimizer = self.configs[0].optimizer
+        built: torch.optim.Optimizer = registry.load("optimizer", optimizer.name)(
+            groups.values(), **optimizer.arguments
         )
         return built
 
@@ -223,7 +218,7 @@ class PackModule(pl.LightningModule):
 
     def _backpropagate(self, batch: Batch) -> Tensor:
         """The losses, (R, B); each replica's gradient of their mean is left in the weights."""
-        weight = self.configs[0]["trainer"]["omega"]
+        weight = self.configs[0].trainer.omega
         with self._noise(), _states(self.recurrents if weight else []) as states:
             outputs = self(batch)
         losses = self.task.losses(outputs, batch)
@@ -244,7 +239,7 @@ class PackModule(pl.LightningModule):
         """Give whatever draws in training random numbers that depend on a run's seed and the step alone."""
         drawing = [(index, part) for index, part in enumerate(self._noisy) if part.draws]
         for index, part in drawing:
-            part.generators = [generator(config["seed"], f"noise/{index}", self.steps_done) for config in self.configs]
+            part.generators = [generator(config.seed, f"noise/{index}", self.steps_done) for config in self.configs]
         try:
             yield
         finally:
@@ -253,11 +248,11 @@ class PackModule(pl.LightningModule):
 
     def _clip(self, norms: Tensor) -> None:
         """Clip replica by replica."""
-        trainer = self.configs[0]["trainer"]
-        clip = trainer["gradient_clip_val"]
+        trainer = self.configs[0].trainer
+        clip = trainer.gradient_clip_val
         if clip is None:
             return
-        if trainer["gradient_clip_algorithm"] == "norm":
+        if trainer.gradient_clip_algorithm == "norm":
             self.weights.clip_norm(clip, norms)
         else:
             self.weights.clip_value(clip)
@@ -269,7 +264,7 @@ class PackModule(pl.LightningModule):
     def _note(self, ended: Sequence[int]) -> None:
         for replica, (step, what) in told(ended, self.diverged).items():
             if self.data is not None:  # numbers that were not finite to begin with are a fault of the data
-                seed = self.configs[replica]["seed"]
+                seed = self.configs[replica].seed
                 finite.check_batch(self.data.redrawn(step).at(replica), f"training step {step} of seed {seed}")
             self.diverged[replica] = f"{what} became non-finite at step {step}"
             self.take_out(replica)

@@ -5,9 +5,11 @@ As bytes it goes from a worker to its parent, and waits on disk for a store that
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
+from goldfish.config.config import Config, recorded
 from goldfish.training.state import container
 
 KIND = "outcome 2"
@@ -53,7 +55,7 @@ class Outcome:
         content: the hash of the real data that it was trained on (data/sources.py), "" of synthetic data.
     """
 
-    config: dict[str, Any]
+    config: Config
     verdict: Verdict
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -72,13 +74,14 @@ class Outcome:
 
 def dumps(outcome: Outcome) -> bytes:
     """Everything of an outcome; tensors in its state_dict are saved, {"weights.pt": bytes} is taken as it is."""
-    plain = {item.name: getattr(outcome, item.name) for item in fields(outcome) if item.name != "state_dict"}
-    plain["metrics"] = {name: float(value) for name, value in outcome.metrics.items()}
-    plain["curves"] = [(p.quantity, p.phase, float(p.x), float(p.value)) for p in outcome.curves]
+    header = {item.name: getattr(outcome, item.name) for item in fields(outcome) if item.name != "state_dict"}
+    header["config"] = outcome.config.plain()
+    header["metrics"] = {name: float(value) for name, value in outcome.metrics.items()}
+    header["curves"] = [(p.quantity, p.phase, float(p.x), float(p.value)) for p in outcome.curves]
     weights = outcome.state_dict.get(WEIGHTS, b"")
     if outcome.state_dict and not weights:  # a view would be saved with the whole pack's storage behind it
         weights = container.save({name: value.detach().cpu().clone() for name, value in outcome.state_dict.items()})
-    return container.dumps(KIND, plain, weights)
+    return container.dumps(KIND, header, weights)
 
 
 def loads(data: bytes) -> Outcome:
@@ -86,7 +89,7 @@ def loads(data: bytes) -> Outcome:
     return of(*container.loads(KIND, data))
 
 
-def of(plain: dict[str, Any], weights: bytes) -> Outcome:
-    """An outcome of its plain fields and its saved weights."""
-    curves = [Point(*point) for point in plain["curves"]]
-    return Outcome(**plain | {"curves": curves, "state_dict": {WEIGHTS: weights} if weights else {}})
+def of(header: Mapping[str, Any], weights: bytes) -> Outcome:
+    """An outcome of its header and its saved weights."""
+    own = {"config": recorded(header["config"]), "curves": [Point(*point) for point in header["curves"]]}
+    return Outcome(**{**header, **own}, state_dict={WEIGHTS: weights} if weights else {})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from goldfish.config.config import Config
 
 
 def pack_key(config: Config) -> str:
     """Runs with equal keys may share a pack: everything but seed, initialisation, learning rate and tracking."""
-    shared: dict[str, Any] = {key: value for key, value in config.items() if key not in ("seed", "init", "tracking")}
-    shared["optimizer"] = {key: value for key, value in config["optimizer"].items() if key != "lr"}
+    shared = {key: value for key, value in config.plain().items() if key not in ("seed", "init", "tracking")}
+    del shared["optimizer"]["lr"]
     return json.dumps(shared, sort_keys=True)

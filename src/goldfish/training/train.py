@@ -84,13 +84,13 @@ def train_pack(
     if len({pack_key(config) for config in configs}) != 1:
         raise ValueError("the runs of a pack may differ only in seed, init and optimizer.lr")
     first, started = configs[0], time.time()
-    device = _device(first["trainer"]["accelerator"])
-    dtype = torch.float64 if first["trainer"]["precision"] == "64-true" else torch.float32
+    device = _device(first.trainer.accelerator)
+    dtype = torch.float64 if first.trainer.precision == "64-true" else torch.float32
     with set_aside(), one_thread(), deterministic(device) as unsure:
-        task: Task = registry.load("task", first["task"]["name"])(**_without_name(first["task"]))
+        task: Task = registry.load("task", first.task.name)(**first.task.arguments)
         if isinstance(task, StoredTask):
             task.check()
-        if registry.signature("model", first["model"]["name"]).constants.get("FITTED"):
+        if registry.signature("model", first.model.name).constants.get("FITTED"):
             return fit_pack(configs, task, progress)
         running = RunningPack(configs, task, device, dtype)
         finite.check_weights(running.module.model, configs)
@@ -101,7 +101,7 @@ def train_pack(
         _fit(running, checkpoints, progress)
         module, data, measured = running.module, running.data, running.measured
         if progress and module.over:
-            progress((first["trainer"]["max_steps"] - module.steps_done) * len(configs))
+            progress((first.trainer.max_steps - module.steps_done) * len(configs))
         probed = Probed(module, data, checkpoints.look)
         measured.take(probed, "after")
         tested, scores = measure_test(probed), measure_scores(probed)
@@ -116,10 +116,6 @@ def train_pack(
         ]
     reason = ", ".join(f"{name} has no deterministic implementation" for name in sorted(unsure))
     return [replace(outcome, nondeterministic=reason) for outcome in outcomes]
-
-
-def _without_name(group: Config) -> Config:
-    return {key: value for key, value in group.items() if key != "name"}
 
 
 def _device(accelerator: str) -> torch.device:
@@ -137,8 +133,8 @@ class _Probe(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
         """After the steps that trainer.probe_at names."""
         assert isinstance(pl_module, PackModule)
-        settings = pl_module.configs[0]["trainer"]
-        for moment in due(settings["probe_at"], pl_module.steps_done, settings["max_steps"]):
+        settings = pl_module.configs[0].trainer
+        for moment in due(settings.probe_at, pl_module.steps_done, settings.max_steps):
             self.running.measured.take(Probed(pl_module, self.running.data), moment)
 
 
@@ -167,8 +163,8 @@ class _Report(pl.Callback):
 
 def _fit(running: RunningPack, checkpoints: Checkpoints, progress: Progress | None) -> None:
     """Train to the last step from wherever the pack stands, and validate where that is due."""
-    settings = running.configs[0]["trainer"]
-    last, every = settings["max_steps"], settings["validate_every"]
+    settings = running.configs[0].trainer
+    last, every = settings.max_steps, settings.validate_every
     report = [_Report(len(running.configs), progress)] if progress else []
     callbacks = [_Signals(), _Probe(running), *checkpoints.callbacks, *report]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -244,7 +240,7 @@ def _outcome(
         curves=[*module.curves[replica], *measured.curves],
         state_dict={name: value[replica].clone() for name, value in weights.items()},
         parameters=module.weights.rows[replica].numel(),
-        steps=solved_at if module.stopped(replica) and solved_at else config["trainer"]["max_steps"],
+        steps=solved_at if module.stopped(replica) and solved_at else config.trainer.max_steps,
         seconds=seconds,
         started=started,
         packed=len(module.configs),

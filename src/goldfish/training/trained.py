@@ -8,6 +8,7 @@ import torch
 
 from goldfish.ambient import set_aside
 from goldfish.config import registry
+from goldfish.config.config import recorded
 from goldfish.errors import ConfigError
 from goldfish.tasks.base import Task
 from goldfish.training.module import PackModule
@@ -34,12 +35,11 @@ def trained(folder: Path | str) -> PackModule:
     for name in ("config.yaml", "weights.pt"):
         if not (Path(folder) / name).is_file():
             raise ConfigError(f"{Path(folder) / name}: no such file; this run recorded no network")
-    config = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    config = recorded(yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8")))
     weights = torch.load(Path(folder) / "weights.pt", weights_only=True)
-    arguments = {key: value for key, value in config["task"].items() if key != "name"}
-    task: Task = registry.load("task", config["task"]["name"])(**arguments)
+    task: Task = registry.load("task", config.task.name)(**config.task.arguments)
     _same_data(Path(folder) / "data.sha256", task)
-    dtype = torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
+    dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
     module = PackModule([config], task, dtype, torch.device("cpu"))
     with torch.no_grad():
         for name, parameter in module.model.named_parameters():

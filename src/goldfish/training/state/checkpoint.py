@@ -144,7 +144,7 @@ def _warn(path: Path, reason: str) -> None:
 
 
 def _digest(config: Config) -> str:
-    shared = {key: value for key, value in config.items() if key != "tracking"}
+    shared = {key: value for key, value in config.plain().items() if key != "tracking"}
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
 
 
