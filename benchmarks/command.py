@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from annotated_types import Ge
+
 from benchmarks.sections import SECTIONS
 from goldfish.cli.options import Parser, choice, parsed
-from goldfish.config.bounds import at_least
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError
 
@@ -25,7 +26,7 @@ def bench(arguments: Sequence[str]) -> int:
     args = parsed(_parser(), arguments)
     device = choice("--device", args.device, DEVICES)
     names = [choice("--only", name, SECTIONS) for name in args.only.split(",")] if args.only else list(SECTIONS)
-    threads = Parameter("threads", int, bound=at_least(1)).check("--threads", args.threads)
+    threads = Parameter("threads", int, bound=Ge(1)).check("--threads", args.threads)
     if args.quick and args.update_results:
         raise ConfigError("--quick: cannot go with --update-results")
     from benchmarks import run

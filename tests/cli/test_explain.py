@@ -8,6 +8,7 @@ import pytest
 from tests.tracking.outcomes import make_outcome
 
 from goldfish.cli import main
+from goldfish.config.config import recorded
 from goldfish.errors import ConfigError
 from goldfish.inspect import explain as module
 from goldfish.inspect.explain import explain
@@ -162,7 +163,8 @@ def test_settings_that_make_another_run_today(store: Store, monkeypatch: pytest.
     """A key that was added since, or content of real data that has changed, is named."""
     outcome = make_outcome(seed=2, verdict="solved")
     made = fingerprint(outcome.config)
-    del outcome.config["cell"]["num_layers"]
+    cell = {key: value for key, value in outcome.config.cell.items() if key != "num_layers"}
+    outcome.config = recorded({**outcome.config, "cell": cell})
     store.record(outcome, experiment_name="study", sweep="s", fingerprint="ab" * 32, source_hash="", provenance={})
     text = explain(["abab"])
     assert f"its settings make another run today ({made[:12]})" in text
@@ -171,7 +173,7 @@ def test_settings_that_make_another_run_today(store: Store, monkeypatch: pytest.
 
 def test_settings_that_are_refused_today(store: Store) -> None:
     outcome = make_outcome(seed=2, verdict="solved")
-    outcome.config["cell"]["gone"] = 1
+    outcome.config = recorded({**outcome.config, "cell": {**outcome.config.cell, "gone": 1}})
     store.record(outcome, experiment_name="study", sweep="s", fingerprint="ab" * 32, source_hash="", provenance={})
     assert "today's code does not take its configuration: cell.gone=1" in explain(["abab"])
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from annotated_types import Ge, Gt, Interval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfish.config import registry, signatures
-from goldfish.config.bounds import above, at_least, between
+from goldfish.config import bounds, registry, signatures
 from goldfish.errors import ConfigError
 
 SOURCE = '''
@@ -22,8 +22,8 @@ CELLS = ("lstm",)
 computed = len(CELLS)
 
 def my_thing(
-    layer, generator, *, size: Annotated[int, at_least(1)] = 3, rate: float = 1.0,
-    kind: Literal["a", "b"] = "a", top: Annotated[float, above(0)] | None = None, flag: bool = False,
+    layer, generator, *, size: Annotated[int, Ge(1)] = 3, rate: float = 1.0,
+    kind: Literal["a", "b"] = "a", top: Annotated[float, Gt(0)] | None = None, flag: bool = False,
     name: str = "x",
 ) -> None:
     """One line.
@@ -41,9 +41,9 @@ def thing(tmp_path: Path) -> signatures.Signature:
 
 def test_types_choices_bounds_and_constants(thing: signatures.Signature) -> None:
     size, kind, top = (thing.parameters[name] for name in ("size", "kind", "top"))
-    assert (size.type, size.default, size.bound) == (int, 3, at_least(1))
+    assert (size.type, size.default, size.bound) == (int, 3, Ge(1))
     assert kind.choices == ("a", "b")
-    assert (top.type, top.optional, top.bound, top.default) == (float, True, above(0), None)
+    assert (top.type, top.optional, top.bound, top.default) == (float, True, Gt(0), None)
     assert thing.summary == "One line."
     assert thing.constants == {"CELLS": ("lstm",)}
 
@@ -79,9 +79,13 @@ def test_an_int_is_a_float_where_a_float_is_asked_for(value: int) -> None:
 
 @given(st.floats(allow_nan=True), st.floats(-10, 10), st.floats(-10, 10))
 def test_bounds(value: float, low: float, high: float) -> None:
-    assert at_least(low).holds(value) == (value >= low)
-    assert above(low).holds(value) == (value > low)
-    assert between(low, high).holds(value) == (low <= value <= high)
+    assert bounds.holds(Ge(low), value) == (value >= low)
+    assert bounds.holds(Gt(low), value) == (value > low)
+    assert bounds.holds(Interval(ge=low, lt=high), value) == (low <= value < high)
+
+
+def test_bounds_in_words() -> None:
+    assert bounds.told(Interval(gt=0, le=1)) == "> 0 and ≤ 1"
 
 
 @pytest.mark.parametrize(

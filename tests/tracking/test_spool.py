@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from goldfish.config.config import resolve
 from goldfish.tracking import spool
 
 
@@ -28,7 +29,7 @@ def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
     assert list(spool.keys(tmp_path)) == [("study", "f" * 64)]
     about, outcome = spool.read(path)
     assert (about.sweep, about.since) == ("s", 0.0)
-    assert (outcome.config, outcome.verdict, outcome.metrics) == ({"seed": 3}, "solved", {"a": 0.5})
+    assert (outcome.config, outcome.verdict, outcome.metrics) == (resolve({"seed": 3}), "solved", {"a": 0.5})
     assert outcome.curves == [("x", "after", 1.0, 2.0)]
     assert outcome.state_dict == {"weights.pt": b"PK\x03\x04\n"}
     path.write_bytes(of_the_first_version(b"?"))

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 import yaml
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
+from goldfish.config.settings import Tracking
 from goldfish.errors import ConfigError
 from goldfish.tracking import names, sqlite_writer
 from goldfish.tracking.client import ClientReader
@@ -245,7 +247,8 @@ def test_tags_say_where_a_run_comes_from(store: Store):
 )
 def test_names_of_experiments_stay_inside_the_folder(store: Store, tmp_path: Path, name: str):
     outcome = make_outcome()
-    outcome.config["tracking"]["experiment_name"] = name  # that a configuration refuses some is no reason to trust one
+    # that a configuration refuses some is no reason to trust one
+    outcome.config = replace(outcome.config, tracking=Tracking(experiment_name=name))
     run_id = record(store, outcome)
     assert store.runs(name)["run_id"].tolist() == [run_id]
     made = list(tmp_path.rglob("config.yaml"))

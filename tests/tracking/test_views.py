@@ -48,8 +48,7 @@ def test_the_first_view_groups_by_all_but_the_seed(store: Store):
 def test_runs_of_another_size_or_rate_are_never_averaged_together(store: Store):
     fill(store)
     other = make_outcome("rnn", "pytorch", 20, 2)
-    other.config["optimizer"]["lr"] = 0.5
-    other.config["task"]["symbols"] = 4
+    other.config |= {"optimizer": {"lr": 0.5}, "task": {**other.config.task, "symbols": 4}}
     record(store, other)
     views.prepare_views(store, "study")
     found = state(store, views.AVERAGES)
@@ -67,7 +66,7 @@ def test_settings_that_follow_from_the_length_do_not_split(store: Store):
     for length, steps in ((20, 100), (40, 200)):
         for seed in (0, 1):
             outcome = make_outcome("lstm", "chrono", length, seed)
-            outcome.config["trainer"]["max_steps"] = steps
+            outcome.config |= {"trainer": {"max_steps": steps}}
             record(store, outcome)
     assert views.split_by(store.runs("study")) == []
 

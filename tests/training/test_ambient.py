@@ -136,7 +136,7 @@ def test_a_run_that_fails_leaves_them_as_they_were() -> None:
 
 def test_a_trained_network_that_is_read_back(tmp_path: Path) -> None:
     (outcome,) = train(configs(MODELS[0])[:1])
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(outcome.config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(outcome.config.plain()))
     torch.save(outcome.state_dict, tmp_path / "weights.pt")
     with torch.inference_mode(), torch.device("meta"):
         module = goldfish.trained(tmp_path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from goldfish.cells.base import Carry, HandDerivedCell, State, sigmoid_backward, tanh_backward
-from goldfish.config.bounds import at_least
 
 
 class GRU(HandDerivedCell):
@@ -27,8 +27,8 @@ class GRU(HandDerivedCell):
     def __init__(
         self,
         *,
-        hidden_size: Annotated[int, at_least(1)] = 32,
-        num_layers: Annotated[int, at_least(1)] = 1,
+        hidden_size: Annotated[int, Ge(1)] = 32,
+        num_layers: Annotated[int, Ge(1)] = 1,
     ) -> None:
         super().__init__(hidden_size=hidden_size, num_layers=num_layers)
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from annotated_types import Interval
+
 import goldfish
 from goldfish.cli.options import Parser, choice, parsed
-from goldfish.config.bounds import between
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest, printable
 from goldfish.sweep import machine
@@ -211,7 +212,7 @@ def ui(arguments: Sequence[str]) -> int:
     parser.add_argument("experiment", nargs="?", help="the MLflow experiment to open")
     parser.add_argument("--port", type=int, default=5000, help="the first port to try (5000)")
     args = parsed(parser, arguments)
-    port = Parameter("port", int, bound=between(1, 65535)).check("--port", args.port)
+    port = Parameter("port", int, bound=Interval(ge=1, le=65535)).check("--port", args.port)
     from goldfish.sweep.replay import opened
     from goldfish.tracking.ui import serve
 

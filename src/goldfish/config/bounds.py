@@ -1,40 +1,38 @@
-"""Bounds on a number, written into a signature: `lr: Annotated[float, above(0)] = 1e-3`."""
+"""Bounds on a number, those of annotated-types in a signature: `lr: Annotated[float, Gt(0)] = 1e-3`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+
+Bound = Ge | Gt | Le | Lt | Interval
+KINDS: dict[str, Callable[..., Bound]] = {kind.__name__: kind for kind in (Ge, Gt, Le, Lt, Interval)}
+_SIGNS = {"ge": ("≥", operator.ge), "gt": (">", operator.gt), "le": ("≤", operator.le), "lt": ("<", operator.lt)}
 
 
-@dataclass(frozen=True)
-class Bound:
-    """An interval; `open_low` excludes its lower end."""
-
-    low: float | None = None
-    high: float | None = None
-    open_low: bool = False
-
-    def holds(self, value: float) -> bool:
-        """True when the value lies in the interval; NaN lies in none."""
-        if self.low is not None and not (value > self.low if self.open_low else value >= self.low):
-            return False
-        return self.high is None or value <= self.high
-
-    def __str__(self) -> str:
-        low = "" if self.low is None else f"{'>' if self.open_low else '≥'} {self.low:g}"
-        high = "" if self.high is None else f"≤ {self.high:g}"
-        return " and ".join(part for part in (low, high) if part)
+def holds(bound: Bound, value: float) -> bool:
+    """True when the value lies within; NaN lies within nothing."""
+    return all(_SIGNS[name][1](value, limit) for name, limit in _limits(bound).items())
 
 
-def at_least(low: float) -> Bound:
-    """Bound: value ≥ low."""
-    return Bound(low=low)
+def told(bound: Bound) -> str:
+    """Such as "≥ 0 and ≤ 1"."""
+    return " and ".join(f"{_SIGNS[name][0]} {limit:g}" for name, limit in _limits(bound).items())
 
 
-def above(low: float) -> Bound:
-    """Bound: value > low."""
-    return Bound(low=low, open_low=True)
+def _limits(bound: Bound) -> dict[str, float]:
+    return {name: getattr(bound, name) for name in _SIGNS if getattr(bound, name, None) is not None}
 
 
-def between(low: float, high: float) -> Bound:
+# older names, until nothing in the tree says them any more
+at_least, above = Ge, Gt
+
+
+def between(low: float, high: float) -> Interval:
     """Bound: low ≤ value ≤ high."""
-    return Bound(low=low, high=high)
+    return Interval(ge=low, le=high)
+
+
+OLDER: dict[str, Callable[..., Bound]] = {"at_least": Ge, "above": Gt, "between": between}

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from goldfish.config.bounds import above, at_least
+from annotated_types import Ge, Gt
+
 from goldfish.config.moments import Moments
 
 
@@ -76,15 +77,15 @@ class Trainer(Section):
     `probe_at`: when `probe` is measured: before, half, after, training steps, {every: so many steps}.
     """
 
-    max_steps: Annotated[int, at_least(1)] = 1000
-    batch_size: Annotated[int, at_least(1)] = 32
-    gradient_clip_val: Annotated[float, above(0)] | None = 1.0
+    max_steps: Annotated[int, Ge(1)] = 1000
+    batch_size: Annotated[int, Ge(1)] = 32
+    gradient_clip_val: Annotated[float, Gt(0)] | None = 1.0
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
-    validate_every: Annotated[int, at_least(1)] = 100
-    evaluation_size: Annotated[int, at_least(1)] = 256
+    validate_every: Annotated[int, Ge(1)] = 100
+    evaluation_size: Annotated[int, Ge(1)] = 256
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["32-true", "64-true"] = "32-true"
-    omega: Annotated[float, at_least(0)] = 0.0
+    omega: Annotated[float, Ge(0)] = 0.0
     stop_when_solved: bool = False
     probe_at: Moments = ("before", "half", "after")
 
@@ -100,5 +101,5 @@ class Tracking(Section):
 class Run(Section):
     """The keys outside any group."""
 
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Annotated[int, Ge(0)] = 0
     engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto"

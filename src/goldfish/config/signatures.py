@@ -38,7 +38,7 @@ class Parameter:
         """The valid values, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        bound = f" {self.bound}" if self.bound else ""
+        bound = f" {bounds.told(self.bound)}" if self.bound else ""
         return f"{self.type.__name__}{bound}{' or null' if self.optional else ''}"
 
     def check(self, key: str, value: Any) -> Any:
@@ -65,7 +65,7 @@ class Parameter:
             raise ConfigError(f"{key}={_shown(value)}: expected {self.expected()} of at most 64 bits")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: expected a finite {self.expected()}")
-        if isinstance(value, (int, float)) and self.bound is not None and not self.bound.holds(value):
+        if isinstance(value, (int, float)) and self.bound is not None and not bounds.holds(self.bound, value):
             raise ConfigError(f"{key}={value}: expected {self.expected()}")
         return value
 
@@ -173,10 +173,11 @@ def _bound(node: ast.expr, where: str) -> Bound:
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("at_least", "above", "between")
+        and node.func.id in (kinds := bounds.KINDS | bounds.OLDER)
     ):
-        return getattr(bounds, node.func.id)(*(ast.literal_eval(argument) for argument in node.args))
-    raise ConfigError(f"{where}: '{ast.unparse(node)}' is no bound (at_least, above, between)")
+        named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg}
+        return kinds[node.func.id](*(ast.literal_eval(argument) for argument in node.args), **named)
+    raise ConfigError(f"{where}: '{ast.unparse(node)}' is no bound ({', '.join(bounds.KINDS)})")
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.errors import ConfigError
 from goldfish.inits.base import Layer
 
 CELLS = ("lstm", "gru")
 
 
-def chrono(layer: Layer, generator: torch.Generator, *, t_max: Annotated[int, at_least(3)] | None = None) -> None:
+def chrono(layer: Layer, generator: torch.Generator, *, t_max: Annotated[int, Ge(3)] | None = None) -> None:
     """Gate biases that spread the units' memories over 1 … t_max steps: log U(1, t_max - 1).
 
     Tallec & Ollivier, ICLR 2018, "Can recurrent neural networks warp time?": with a gate bias of log(u) a unit

@@ -7,8 +7,8 @@ from functools import cache
 from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
-from goldfish.config.bounds import between
 from goldfish.errors import ConfigError
 from goldfish.inits.base import Layer
 
@@ -20,7 +20,7 @@ def critical(
     layer: Layer,
     generator: torch.Generator,
     *,
-    input_variance: Annotated[float, between(0, 100)] | None = None,
+    input_variance: Annotated[float, Interval(ge=0, le=100)] | None = None,
 ) -> None:
     """W_hh normal with the std σ_w/√H at which gradients neither vanish nor explode (vanilla RNN only).
 

@@ -6,8 +6,8 @@ import math
 from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.inits.base import Layer
 
 
@@ -15,9 +15,9 @@ def gaussian(
     layer: Layer,
     generator: torch.Generator,
     *,
-    sigma_w: Annotated[float, at_least(0)] = 1.0,
-    sigma_u: Annotated[float, at_least(0)] | None = None,
-    sigma_b: Annotated[float, at_least(0)] | None = None,
+    sigma_w: Annotated[float, Ge(0)] = 1.0,
+    sigma_u: Annotated[float, Ge(0)] | None = None,
+    sigma_b: Annotated[float, Ge(0)] | None = None,
 ) -> None:
     """W_hh normal with std sigma_w/√H; W_ih and biases too where sigma_u and sigma_b are given.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 
-from goldfish.config.bounds import above, at_least
 from goldfish.inits.base import Layer
 
 
@@ -14,8 +14,8 @@ def identity(
     layer: Layer,
     generator: torch.Generator,
     *,
-    scale: Annotated[float, above(0)] = 1.0,
-    input_std: Annotated[float, at_least(0)] | None = 0.001,
+    scale: Annotated[float, Gt(0)] = 1.0,
+    input_std: Annotated[float, Ge(0)] | None = 0.001,
 ) -> None:
     """IRNN: W_hh = scale · I, biases 0, W_ih normal with std input_std.
 

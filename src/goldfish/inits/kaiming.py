@@ -6,8 +6,8 @@ import math
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
-from goldfish.config.bounds import above
 from goldfish.inits.base import Layer
 
 
@@ -15,7 +15,7 @@ def kaiming(
     layer: Layer,
     generator: torch.Generator,
     *,
-    gain: Annotated[float, above(0)] = 1.4142135623730951,  # √2
+    gain: Annotated[float, Gt(0)] = 1.4142135623730951,  # √2
 ) -> None:
     """Kaiming: weights normal with std gain/√fan_in, biases 0; gain √2 suits ReLU.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
-from goldfish.config.bounds import above
 from goldfish.inits.base import Layer
 from goldfish.threads import one_thread
 
 
-def orthogonal(layer: Layer, generator: torch.Generator, *, gain: Annotated[float, above(0)] = 1.0) -> None:
+def orthogonal(layer: Layer, generator: torch.Generator, *, gain: Annotated[float, Gt(0)] = 1.0) -> None:
     """W_hh = gain · a random orthogonal matrix: every singular value is gain.
 
     Saxe, McClelland, Ganguli, ICLR 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
-from goldfish.config.bounds import between
 from goldfish.inits.base import Layer
 
 
@@ -14,7 +14,7 @@ def rotation(
     layer: Layer,
     generator: torch.Generator,
     *,
-    max_angle: Annotated[float, between(0, 3.141592653589793)] = 3.141592653589793,
+    max_angle: Annotated[float, Interval(ge=0, le=3.141592653589793)] = 3.141592653589793,
 ) -> None:
     """W_hh block-diagonal: units 2k and 2k+1 turn by an angle θ_k ~ U(±max_angle).
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
-from goldfish.config.bounds import above
 from goldfish.inits.base import Layer
 
 
-def shift(layer: Layer, generator: torch.Generator, *, scale: Annotated[float, above(0)] = 1.0) -> None:
+def shift(layer: Layer, generator: torch.Generator, *, scale: Annotated[float, Gt(0)] = 1.0) -> None:
     """W_hh = scale · cyclic shift: unit i receives unit i-1, unit 0 receives unit H-1.
 
     Rodan & Tiňo 2011, "Minimum complexity echo state network", IEEE Trans. Neural Networks 22(1): the simple cycle

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 
-from goldfish.config.bounds import above, at_least
 from goldfish.inits.base import Layer
 from goldfish.threads import one_thread
 
@@ -15,9 +15,9 @@ def sparse(
     layer: Layer,
     generator: torch.Generator,
     *,
-    nonzeros: Annotated[int, at_least(1)] = 15,
-    spectral_radius: Annotated[float, above(0)] = 0.95,
-    input_std: Annotated[float, at_least(0)] | None = None,
+    nonzeros: Annotated[int, Ge(1)] = 15,
+    spectral_radius: Annotated[float, Gt(0)] = 0.95,
+    input_std: Annotated[float, Ge(0)] | None = None,
 ) -> None:
     """W_hh with `nonzeros` normal entries per row, rescaled to a spectral radius.
 

@@ -6,12 +6,12 @@ import math
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
-from goldfish.config.bounds import above
 from goldfish.inits.base import Layer
 
 
-def xavier(layer: Layer, generator: torch.Generator, *, gain: Annotated[float, above(0)] = 1.0) -> None:
+def xavier(layer: Layer, generator: torch.Generator, *, gain: Annotated[float, Gt(0)] = 1.0) -> None:
     """Xavier: weights uniform on ±gain·√(6 / (fan_in + fan_out)), biases 0.
 
     Glorot & Bengio, AISTATS 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16:

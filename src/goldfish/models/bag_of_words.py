@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
-from goldfish.config.bounds import above
 from goldfish.tasks.base import PAD, Batch, Task, last_step
 
 FITTED = True  # at once, not step by step
@@ -29,7 +29,7 @@ class BagOfWords:
         c: inverse strength of the L2 penalty.
     """
 
-    def __init__(self, task: Task, *, c: Annotated[float, above(0)] = 1.0) -> None:
+    def __init__(self, task: Task, *, c: Annotated[float, Gt(0)] = 1.0) -> None:
         self.task, self.c = task, c
         self.pipeline = self._pipeline(LogisticRegression(C=c, max_iter=2000))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from goldfish.config.bounds import at_least, between
 from goldfish.models.parts.reading import Reading, shifted, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task
@@ -32,10 +32,10 @@ class Feedforward(Reading):
         task: Task,
         replicas: int,
         *,
-        window: Annotated[int, at_least(1)] = 10,
-        hidden_size: Annotated[int, at_least(1)] = 64,
-        embedding_size: Annotated[int, at_least(1)] = 64,
-        dropout: Annotated[float, between(0, 0.95)] = 0.0,
+        window: Annotated[int, Ge(1)] = 10,
+        hidden_size: Annotated[int, Ge(1)] = 64,
+        embedding_size: Annotated[int, Ge(1)] = 64,
+        dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     ) -> None:
         size = width(task, embedding_size)
         network = Replicated(lambda: _Window(size, window, hidden_size), replicas)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from goldfish.config.bounds import at_least, between
+from annotated_types import Ge, Interval
+
 from goldfish.models.parts.embedding import Embedding
 from goldfish.models.parts.encoder_decoder import EncoderDecoder
 from goldfish.models.parts.layers import Builder, Layers
@@ -24,10 +25,10 @@ def recurrent(
     task: Task,
     build: Builder,
     *,
-    embedding_size: Annotated[int, at_least(1)] | None = None,
-    dropout: Annotated[float, between(0, 0.95)] = 0.0,
+    embedding_size: Annotated[int, Ge(1)] | None = None,
+    dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     bidirectional: bool = False,
-    teacher_forcing: Annotated[float, between(0, 1)] = 1.0,
+    teacher_forcing: Annotated[float, Interval(ge=0, le=1)] = 1.0,
     reverse_source: bool = False,
 ) -> ManyToOne | ManyToMany | EncoderDecoder:
     """The network for a task: its `readout` says which of the three.

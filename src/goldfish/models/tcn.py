@@ -6,9 +6,9 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from goldfish.config.bounds import at_least, between
 from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated
 from goldfish.tasks.base import Task
@@ -37,11 +37,11 @@ class Tcn(Reading):
         task: Task,
         replicas: int,
         *,
-        channels: Annotated[int, at_least(1)] = 32,
-        kernel_size: Annotated[int, at_least(2)] = 3,
-        levels: Annotated[int, between(1, 12)] = 4,
-        embedding_size: Annotated[int, at_least(1)] = 64,
-        dropout: Annotated[float, between(0, 0.95)] = 0.0,
+        channels: Annotated[int, Ge(1)] = 32,
+        kernel_size: Annotated[int, Ge(2)] = 3,
+        levels: Annotated[int, Interval(ge=1, le=12)] = 4,
+        embedding_size: Annotated[int, Ge(1)] = 64,
+        dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     ) -> None:
         size = width(task, embedding_size)
         network = Replicated(lambda: _Blocks(size, channels, kernel_size, levels), replicas)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from annotated_types import Gt
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from goldfish.config.bounds import above
 from goldfish.models.bag_of_words import BagOfWords
 from goldfish.tasks.base import Task
 
@@ -25,7 +25,7 @@ class Tfidf(BagOfWords):
         c: inverse strength of the L2 penalty.
     """
 
-    def __init__(self, task: Task, *, c: Annotated[float, above(0)] = 1.0) -> None:
+    def __init__(self, task: Task, *, c: Annotated[float, Gt(0)] = 1.0) -> None:
         super().__init__(task, c=c)
 
     def _pipeline(self, regression: LogisticRegression) -> Pipeline:

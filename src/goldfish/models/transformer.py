@@ -6,9 +6,9 @@ import math
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from goldfish.config.bounds import at_least, between
 from goldfish.errors import ConfigError
 from goldfish.models.parts.reading import Reading, width
 from goldfish.models.parts.replicated import Replicated
@@ -42,12 +42,12 @@ class Transformer(Reading):
         task: Task,
         replicas: int,
         *,
-        model_size: Annotated[int, at_least(2)] = 64,
-        heads: Annotated[int, at_least(1)] = 4,
-        layers: Annotated[int, at_least(1)] = 2,
-        feedforward_size: Annotated[int, at_least(1)] = 128,
+        model_size: Annotated[int, Ge(2)] = 64,
+        heads: Annotated[int, Ge(1)] = 4,
+        layers: Annotated[int, Ge(1)] = 2,
+        feedforward_size: Annotated[int, Ge(1)] = 128,
         causal: bool = True,
-        dropout: Annotated[float, between(0, 0.95)] = 0.0,
+        dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     ) -> None:
         if model_size % (2 * heads):
             raise ConfigError(f"model.heads={heads}: expected a divisor of model.model_size={model_size} over 2")

@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import torch
-
-from goldfish.config.bounds import above, at_least, between
+from annotated_types import Ge, Gt, Interval
 
 
 def rmsprop(
     groups: Iterable[dict[str, Any]],
     *,
-    lr: Annotated[float, above(0)] = 1e-3,
-    alpha: Annotated[float, between(0, 1)] = 0.99,
-    momentum: Annotated[float, at_least(0)] = 0.0,
-    eps: Annotated[float, above(0)] = 1e-8,
-    weight_decay: Annotated[float, at_least(0)] = 0.0,
+    lr: Annotated[float, Gt(0)] = 1e-3,
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.99,
+    momentum: Annotated[float, Ge(0)] = 0.0,
+    eps: Annotated[float, Gt(0)] = 1e-8,
+    weight_decay: Annotated[float, Ge(0)] = 0.0,
 ) -> torch.optim.Optimizer:
     """torch.optim.RMSprop over a pack's parameter groups, each with its own lr."""
     rows = list(groups)

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 from torch.func import functional_call
 
-from goldfish.config.bounds import at_least
 from goldfish.engines import subnormals
 from goldfish.engines.scaled import Recorder
 from goldfish.probes.base import Measurement, Pack
@@ -23,7 +23,7 @@ from goldfish.tasks.base import PAD, Batch, last_step
 _STATES = 2**18  # numbers in the states of the sequences that are taken at once
 
 
-def measure(pack: Pack, *, samples: Annotated[int, at_least(1)] = 64) -> list[Measurement]:
+def measure(pack: Pack, *, samples: Annotated[int, Ge(1)] = 64) -> list[Measurement]:
     """Gradient flow of every replica on the fixed probe batch, top layer; nothing without a recurrence.
 
     A separate backward pass from each sample's own loss at its last unmasked step, in float64 whatever the run trains

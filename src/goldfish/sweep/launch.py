@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from goldfish.config.bounds import above, at_least
+from annotated_types import Ge, Gt
+
 from goldfish.config.config import Config
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest
@@ -19,10 +20,10 @@ RERUN = ("missing", "stale", "all")
 AUTO = "auto"  # a pack size by the model of goldfish.sweep.packs.replicas
 OPTIONS = {
     "rerun": Parameter("rerun", str, default="missing", choices=RERUN),
-    "workers": Parameter("workers", int, optional=True, bound=at_least(1)),
-    "checkpoint_minutes": Parameter("checkpoint_minutes", float, default=1.0, optional=True, bound=above(0)),
-    "checkpoint_steps": Parameter("checkpoint_steps", int, optional=True, bound=at_least(1)),
-    "pack_size": Parameter("pack_size", int, default=AUTO, bound=at_least(1)),
+    "workers": Parameter("workers", int, optional=True, bound=Ge(1)),
+    "checkpoint_minutes": Parameter("checkpoint_minutes", float, default=1.0, optional=True, bound=Gt(0)),
+    "checkpoint_steps": Parameter("checkpoint_steps", int, optional=True, bound=Ge(1)),
+    "pack_size": Parameter("pack_size", int, default=AUTO, bound=Ge(1)),
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, only_last
 
 SHORTEST = 4  # every placement of the two marks exists from here on
@@ -41,10 +41,10 @@ class Adding(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(4)] = 50,
+        length: Annotated[int, Ge(4)] = 50,
         markers: Literal["bai2018", "arjovsky2016", "pascanu2013", "schmidt2021", "hochreiter1997"] = "bai2018",
         target: Literal["sum", "mean", "hochreiter"] = "sum",
-        train_size: Annotated[int, at_least(0)] = 0,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.markers, self.target, self.train_size = length, markers, target, train_size
         self.input_size, self.output_size = 2, 1

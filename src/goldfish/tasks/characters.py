@@ -8,9 +8,9 @@ from functools import cached_property, lru_cache
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.data import sources as real
 from goldfish.data.tables import Tables
 from goldfish.tasks.base import Batch, StoredTask
@@ -50,7 +50,7 @@ class Characters(StoredTask):
         *,
         dataset: Literal["tiny_shakespeare", "python_docs"] = "tiny_shakespeare",
         data: str | None = None,
-        length: Annotated[int, at_least(1)] = 100,
+        length: Annotated[int, Ge(1)] = 100,
     ) -> None:
         self.length, self.reads = length, {"name": "characters", "dataset": dataset, "data": data}
 

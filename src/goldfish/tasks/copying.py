@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, one_hot, uniform_cross_entropy
 
 
@@ -37,11 +37,11 @@ class Copying(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(1)] = 100,
-        symbols: Annotated[int, at_least(2)] = 8,
-        items: Annotated[int, at_least(1)] = 10,
+        length: Annotated[int, Ge(1)] = 100,
+        symbols: Annotated[int, Ge(2)] = 8,
+        items: Annotated[int, Ge(1)] = 10,
         markers: Literal["arjovsky2016", "pascanu2013", "bai2018", "gu2022"] = "arjovsky2016",
-        train_size: Annotated[int, at_least(0)] = 0,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.symbols, self.items, self.markers = length, symbols, items, markers
         self.train_size = train_size

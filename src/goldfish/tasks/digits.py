@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.data.sources import digits_file
 from goldfish.tasks.base import Batch, StoredTask, only_last
 
@@ -43,7 +43,7 @@ class Digits(StoredTask):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(64)] = 64,
+        length: Annotated[int, Ge(64)] = 64,
         order: Literal["sequential", "permuted"] = "sequential",
     ) -> None:
         self.length, self.reads = length, {"name": "digits"}

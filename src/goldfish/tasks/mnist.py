@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-from goldfish.config.bounds import between
 from goldfish.data import sources as real
 from goldfish.data.tables import Tables
 from goldfish.errors import ConfigError
@@ -54,7 +54,7 @@ class Mnist(StoredTask):
     def __init__(
         self,
         *,
-        length: Annotated[int, between(28, 784)] = 784,
+        length: Annotated[int, Interval(ge=28, le=784)] = 784,
         order: Literal["sequential", "permuted", "rows"] = "sequential",
         data: str | None = None,
     ) -> None:

@@ -6,8 +6,8 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.tasks.adding import SHORTEST, marked_values
 from goldfish.tasks.base import Batch, Task, only_last
 
@@ -31,9 +31,9 @@ class Multiplication(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(4)] = 50,
+        length: Annotated[int, Ge(4)] = 50,
         markers: Literal["bai2018", "arjovsky2016", "pascanu2013", "schmidt2021", "hochreiter1997"] = "bai2018",
-        train_size: Annotated[int, at_least(0)] = 0,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.markers, self.train_size = length, markers, train_size
         self.input_size, self.output_size = 2, 1

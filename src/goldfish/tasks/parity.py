@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, one_hot, only_last, uniform_cross_entropy
 
 
@@ -27,8 +27,8 @@ class Parity(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(1)] = 20,
-        train_size: Annotated[int, at_least(0)] = 0,
+        length: Annotated[int, Ge(1)] = 20,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.train_size = length, train_size
         self.input_size = self.output_size = 2

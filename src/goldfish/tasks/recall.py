@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 
-from goldfish.config.bounds import at_least
 from goldfish.tasks.base import Batch, Task, one_hot, only_last, uniform_cross_entropy
 
 
@@ -32,11 +32,11 @@ class Recall(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(1)] = 40,
-        symbols: Annotated[int, at_least(2)] = 8,
+        length: Annotated[int, Ge(1)] = 40,
+        symbols: Annotated[int, Ge(2)] = 8,
         distractors: Literal["separate", "same"] = "separate",
-        distractor_symbols: Annotated[int, at_least(1)] = 2,
-        train_size: Annotated[int, at_least(0)] = 0,
+        distractor_symbols: Annotated[int, Ge(1)] = 2,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.symbols, self.train_size = length, symbols, train_size
         self.distractors = range(symbols) if distractors == "same" else range(symbols, symbols + distractor_symbols)

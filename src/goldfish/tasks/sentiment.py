@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.data import sources as real
 from goldfish.data import text
 from goldfish.data.tables import Tables
@@ -70,11 +70,11 @@ class Sentiment(StoredTask):
         *,
         dataset: Literal["rotten_tomatoes", "sst2", "imdb"] = "rotten_tomatoes",
         data: str | None = None,
-        length: Annotated[int, at_least(1)] = 60,
-        vocabulary: Annotated[int, at_least(5)] = 20_000,
-        min_count: Annotated[int, at_least(1)] = 2,
+        length: Annotated[int, Ge(1)] = 60,
+        vocabulary: Annotated[int, Ge(5)] = 20_000,
+        min_count: Annotated[int, Ge(1)] = 2,
         shuffle_words: bool = False,
-        delay: Annotated[int, at_least(0)] = 0,
+        delay: Annotated[int, Ge(0)] = 0,
     ) -> None:
         if delay >= length:
             raise ConfigError(f"task.delay={delay}: leaves nothing of task.length={length}; expected less")

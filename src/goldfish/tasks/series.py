@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.data import sources as real
 from goldfish.data import text
 from goldfish.data.tables import Tables
@@ -49,7 +49,7 @@ class Series(StoredTask):
         *,
         dataset: Literal["japanese_vowels"] = "japanese_vowels",
         data: str | None = None,
-        length: Annotated[int, at_least(1)] = 29,
+        length: Annotated[int, Ge(1)] = 29,
     ) -> None:
         self.length, self.reads = length, {"name": "series", "dataset": dataset, "data": data}
 

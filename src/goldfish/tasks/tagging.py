@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from goldfish.config.bounds import at_least
 from goldfish.data import text
 from goldfish.data.entity_f1 import entity_f1
 from goldfish.data.tables import Tables
@@ -67,9 +67,9 @@ class Tagging(StoredTask):
         *,
         dataset: Literal["ud_english_ewt", "snips_slots", "wnut_17"] = "ud_english_ewt",
         data: str | None = None,
-        length: Annotated[int, at_least(1)] = 160,
-        vocabulary: Annotated[int, at_least(5)] = 20_000,
-        min_count: Annotated[int, at_least(1)] = 2,
+        length: Annotated[int, Ge(1)] = 160,
+        vocabulary: Annotated[int, Ge(5)] = 20_000,
+        min_count: Annotated[int, Ge(1)] = 2,
         unknown: Literal["ending", "one"] = "ending",
     ) -> None:
         self.length, self.dataset = length, dataset

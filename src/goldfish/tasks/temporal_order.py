@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from goldfish.config.bounds import at_least, between
 from goldfish.tasks.base import Batch, Task, one_hot, only_last, uniform_cross_entropy
 
 DISTRACTORS = 4
@@ -44,10 +44,10 @@ class TemporalOrder(Task):
     def __init__(
         self,
         *,
-        length: Annotated[int, at_least(10)] = 50,
-        symbols: Annotated[int, between(2, 3)] = 2,
+        length: Annotated[int, Ge(10)] = 50,
+        symbols: Annotated[int, Interval(ge=2, le=3)] = 2,
         placement: Literal["pascanu2013", "hochreiter1997"] = "pascanu2013",
-        train_size: Annotated[int, at_least(0)] = 0,
+        train_size: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.length, self.symbols, self.train_size = length, symbols, train_size
         self.framed = placement == "hochreiter1997"

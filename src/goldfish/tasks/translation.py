@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from goldfish.config.bounds import at_least, between
 from goldfish.data import text
 from goldfish.data.tables import Tables
 from goldfish.data.text import Ragged
@@ -80,9 +80,9 @@ class Translation(StoredTask):
         data: str | None = None,
         source: str | None = None,
         target: str | None = None,
-        length: Annotated[int, at_least(2)] = 24,
-        vocabulary: Annotated[int, between(64, 65536)] = 8000,
-        pairs: Annotated[int, at_least(0)] = 0,
+        length: Annotated[int, Ge(2)] = 24,
+        vocabulary: Annotated[int, Interval(ge=64, le=65536)] = 8000,
+        pairs: Annotated[int, Ge(0)] = 0,
     ) -> None:
         languages = ("digits", "words") if dataset == "numerals" else dataset.split("_")[-2:]
         self.length = length
