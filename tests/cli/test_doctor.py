@@ -18,12 +18,11 @@ from tests.tracking.outcomes import make_outcome
 
 from goldfish.cli import main
 from goldfish.inspect import doctor as module
-from goldfish.inspect import relocate
 from goldfish.inspect.doctor import Line, doctor
 from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint
-from goldfish.tracking import spool
+from goldfish.tracking import spool, sql
 from goldfish.tracking.store import Store
 
 SUBJECTS = ["store", "locks", "claims", "disk", "GPU", "versions", "artifacts", "leftovers", "spool"]
@@ -236,7 +235,7 @@ def test_relocation_is_one_transaction(store: Store, here: Path, monkeypatch: py
     with closing(sqlite3.connect(other.path)) as connection, connection:
         connection.execute("CREATE TRIGGER no BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(sqlite3.IntegrityError, match="no"):
-        relocate.relocate(other.path, other.artifacts)
+        sql.relocate(other.path, other.artifacts)
     assert places(other.path) == before
     monkeypatch.chdir(other.path.parent)
     line = looked(move=True)["artifacts"]  # and the doctor goes on to the next line
@@ -259,14 +258,14 @@ def test_what_was_not_moved_is_left_alone(store: Store, here: Path) -> None:
     link = here.with_name("link")
     link.symlink_to(here)
     assert store.artifacts is not None
-    assert not relocate.find(store.path, link / "mlruns")
+    assert not sql.moved(store.path, link / "mlruns")
 
 
 def test_leftovers(store: Store, temporary: Path) -> None:
     assert store.path is not None
     recorded(store)
     assert store.artifacts is not None
-    old = [store.path.with_name("mlflow.db.new"), store.artifacts / "study" / ("f" * 32), temporary / "goldfish-abc"]
+    old = [store.path.with_name("mlflow.7.tmp"), store.artifacts / "study" / ("f" * 32), temporary / "goldfish-abc"]
     old += [store.state / "checkpoints" / "a.tmp"]
     new = temporary / "goldfish-new"
     foreign = [temporary / "other-abc", store.path.with_name("mine.tmp"), store.artifacts / "study" / "notes"]

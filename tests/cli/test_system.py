@@ -19,7 +19,7 @@ DRIVER = """
 import json, os, shutil, sys, tempfile
 from collections import namedtuple
 from goldfish.cli import main
-import goldfish.cli.commands, goldfish.cli.train, goldfish.sweep.run, goldfish.tracking.migrations
+import goldfish.cli.commands, goldfish.cli.train, goldfish.sweep.run, goldfish.tracking.client
 Usage = namedtuple("Usage", "total used free")
 answers, top = [], os.getcwd()
 
@@ -34,7 +34,7 @@ def begin(how):
     if how == "gone":
         os.rmdir(os.getcwd())
     if how == "full disk":
-        goldfish.tracking.migrations.shutil.disk_usage = lambda place: Usage(900_000, 0, 900_000)
+        goldfish.tracking.client.shutil.disk_usage = lambda place: Usage(900_000, 0, 900_000)
     number = 2 if how.startswith("stderr") else 1
     sys.stdout = sys.stderr = None
     if how.endswith("closed"):

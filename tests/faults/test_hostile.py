@@ -206,7 +206,7 @@ def test_a_store_of_somebody_else_cannot_command_the_terminal(
 
 @pytest.mark.parametrize("name", ["../../up", "/etc/up", "..", "a/../../b", "CON\x00", "~/x", "-rf"])
 def test_artifacts_stay_below_their_folder(name: str) -> None:
-    from goldfish.tracking.recording import slug
+    from goldfish.tracking.names import slug
 
     place = Path("/store/mlruns") / slug(name)
     assert Path(os.path.normpath(place)).parent == Path("/store/mlruns")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,11 @@ def fingerprint_of(outcome: Outcome) -> str:
     return hashlib.sha256(json.dumps(outcome.config.plain(), sort_keys=True).encode()).hexdigest()
 
 
-def record(store: Store, outcome: Outcome, **changes: Any) -> str:
-    """Record an outcome in its experiment."""
+DATA = {"name": "recall", "digest": "0123abcd" * 8, "source": "synthetic", "schema": '{"inputs": "int64"}'}
+
+
+def record(store: Store, outcome: Outcome, *, dataset: dict[str, str] | None = None, **changes: Any) -> str:
+    """Record an outcome in its experiment, with a dataset where one is given."""
     given: dict[str, Any] = {
         "experiment_name": outcome.config.tracking.experiment_name,
         "sweep": "2026-11-23",
@@ -136,7 +140,7 @@ def record(store: Store, outcome: Outcome, **changes: Any) -> str:
         "source_hash": "5" * 64,
         "provenance": {"commit": "c" * 40, "dirty": "false", "machine": "a CPU, 2 cores"},
     }
-    return store.record(outcome, **given | changes)
+    return store.record(replace(outcome, dataset=dataset or {}), **given | changes)
 
 
 def make_study() -> list[Outcome]:

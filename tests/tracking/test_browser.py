@@ -137,7 +137,7 @@ def test_two_runs_are_compared_in_the_colours_of_their_cells(study: Store, base:
 def _means(store: Store, phase: str) -> set[tuple]:
     """The curve of each group as it must be drawn: the mean over its seeds."""
     runs = store.runs("study")
-    curves = store.curves(run_ids=runs["run_id"])
+    curves = store.curves(runs["run_id"])
     wanted = curves[(curves["quantity"] == "gradient/log10_norm_by_lag") & (curves["phase"] == phase)]
     joined = pd.merge(wanted, runs[["fingerprint", "cell", "init", "task.length"]], on="fingerprint")
     means = joined.groupby(["cell", "init", "task.length", "x"])["value"].mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
-from goldfish.tracking import names, sqlite_writer
+from goldfish.tracking import names, sql
 from goldfish.tracking.store import Store
 
 
@@ -28,7 +28,7 @@ def test_an_interrupted_attempt_is_killed_and_in_no_table(
     store: Store, monkeypatch: pytest.MonkeyPatch, through_the_client: bool
 ) -> None:
     if through_the_client:
-        monkeypatch.setattr(sqlite_writer, "REVISION", "unknown")
+        monkeypatch.setattr(sql, "REVISION", "unknown")
     run = store.client.get_run(interrupt(store, 1))
     assert run.info.status == "KILLED"
     assert run.data.tags[names.INTERRUPTED] == "SIGTERM at step 12"

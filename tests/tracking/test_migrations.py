@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
 from goldfish.errors import ConfigError
-from goldfish.tracking import migrations
+from goldfish.tracking import client
 from goldfish.tracking.store import Store
 
 
@@ -57,22 +56,17 @@ def test_preparing_again_changes_nothing(store: Store):
         assert list(connection.iterdump()) == before
 
 
-def test_what_a_killed_process_left_is_replaced(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "mlflow.db.new").write_bytes(b"half a database")
-    built: list[Path] = []
+def test_a_database_that_is_not_whole_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def breaks(uri: str, artifacts: Path) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half a database")
+        raise KeyboardInterrupt
 
-    def build(uri: str, artifacts: Path) -> object:
-        built.append(Path(uri.removeprefix("sqlite:///")))
-        if built[-1].name.endswith(".new"):
-            assert not built[-1].exists()
-            shutil.copy(template, built[-1])
-        return SimpleNamespace(dispose=lambda: None)
-
-    monkeypatch.setattr(migrations, "_open", build)
-    migrations.prepare(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db", tmp_path / "mlruns")
-    assert built[0] == tmp_path / "mlflow.db.new"
-    assert not built[0].exists()
-    assert Store(f"sqlite:///{tmp_path}/mlflow.db").exists()
+    monkeypatch.setattr(client, "migrate", breaks)
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(KeyboardInterrupt):
+        store.prepare()
+    assert not store.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_artifacts_follow_a_folder_that_was_moved(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -109,9 +103,13 @@ def test_a_database_of_a_newer_mlflow_is_refused_in_one_line(store: Store):
 def test_an_older_database_is_migrated(store: Store, monkeypatch: pytest.MonkeyPatch):
     from mlflow.store.db import utils
 
-    upgraded: list = []
-    monkeypatch.setattr(utils, "_upgrade_db", upgraded.append)
+    upgraded: list[str] = []
+
+    def upgrade(engine: Any) -> None:
+        upgraded.append(str(engine.url))
+        monkeypatch.undo()  # its schema is the newest now
+
+    monkeypatch.setattr(utils, "_upgrade_db", upgrade)
     monkeypatch.setattr(utils, "_get_schema_version", lambda engine: "0123456789ab")
-    assert store.path is not None
-    migrations._upgrade(store.uri, store.path)
-    assert [str(engine.url) for engine in upgraded] == [store.uri]
+    store.prepare()
+    assert upgraded == [store.uri]

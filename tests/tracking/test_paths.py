@@ -10,7 +10,7 @@ import pytest
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
 from goldfish.errors import ConfigError
-from goldfish.tracking import sqlite
+from goldfish.tracking import sql
 from goldfish.tracking.client import ClientReader
 from goldfish.tracking.store import Store
 
@@ -24,7 +24,7 @@ def test_a_store_in_a_folder_of_any_name(tmp_path: Path) -> None:
     outcome = make_outcome(seed=1)
     run_id = record(store, outcome)
     assert store.finished("study").keys() == {fingerprint_of(outcome)}
-    assert [row.run_id for row in ClientReader(store.client).finished("study")] == [run_id]  # MLflow's own reading
+    assert [run.run_id for run in ClientReader(store.client).runs("study")] == [run_id]  # MLflow's own reading
     assert sorted(path.name for path in store.run_artifacts(run_id).iterdir()) == [
         *("config.yaml", "curves.parquet"),
     ]
@@ -53,14 +53,14 @@ def test_a_moved_store_is_found_again(store: Store, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize("version", ["2.0.40", "2.1.0b2", "2.1.9"])
 def test_a_uri_means_the_file_that_sqlalchemy_opens(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
-    monkeypatch.setattr(sqlite, "_decodes", sqlite._decodes.__wrapped__)
+    monkeypatch.setattr(sql, "_decodes", sql._decodes.__wrapped__)
     for path in (Path("/a b/x.db"), Path('/it\'s/"x".db'), Path("/a%20b/x.db"), Path("/a#b/x.db")):
-        assert sqlite.database(sqlite.uri_of(path)) == path
+        assert sql.database(sql.uri_of(path)) == path
     if version == "2.0.40":
         with pytest.raises(ConfigError, match=r"/a\?b/x.db: SQLAlchemy 2.0.40 takes no database there"):
-            sqlite.uri_of(Path("/a?b/x.db"))
+            sql.uri_of(Path("/a?b/x.db"))
     else:
-        assert sqlite.database(sqlite.uri_of(Path("/a?b/x.db"))) == Path("/a?b/x.db")
+        assert sql.database(sql.uri_of(Path("/a?b/x.db"))) == Path("/a?b/x.db")
 
 
 def test_a_folder_whose_name_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:

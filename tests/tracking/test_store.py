@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,9 +19,9 @@ from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
 from goldfish.config.settings import Tracking
 from goldfish.errors import ConfigError
-from goldfish.tracking import names, sqlite_writer
-from goldfish.tracking.client import ClientReader
-from goldfish.tracking.store import Store, without_password
+from goldfish.tracking import names, sql
+from goldfish.tracking.client import ClientReader, without_password
+from goldfish.tracking.store import Store
 from goldfish.training.outcome import Point, Verdict
 
 FRAME = ["fingerprint", "quantity", "phase", "x", "value"]
@@ -47,7 +48,7 @@ def test_parameters_metrics_and_curves_come_back(store: Store):
     for key, value in outcome.metrics.items():
         assert row[key] == value, key
     assert (row["parameters"], row["steps"], row["seconds"], row["packed"]) == (1672, 600, 0.75, 16)
-    curves = store.curves([fingerprint_of(outcome)])
+    curves = store.curves([run_id])
     assert list(curves.columns) == FRAME
     assert set(curves["fingerprint"]) == {fingerprint_of(outcome)}
     assert points_of(curves) == {tuple(point) for point in outcome.curves}
@@ -81,6 +82,13 @@ def test_infinity_and_nan_come_back_as_they_were(store: Store):
     assert (row["test/worst"], row["gradient/lowest"], row["test/largest"]) == (math.inf, -math.inf, 1.7e308)
 
 
+def read(store: Store) -> tuple[Any, ...]:
+    """Everything that a store tells."""
+    finished = {key: (run.run_id, run.outcome, run.started) for key, run in store.finished("study").items()}
+    attempts = [(run.key, run.settings, run.status, run.tags[names.SWEEP]) for run in store.attempts()]
+    return store.runs(), store.runs("study"), store.curves(), store.experiments(), finished, attempts
+
+
 def test_reading_by_sql_equals_reading_through_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch):
     verdicts: list[Verdict | None] = [None, "diverged", "failed", "unsolved"]
     for seed, verdict in enumerate(verdicts):
@@ -93,14 +101,14 @@ def test_reading_by_sql_equals_reading_through_mlflow(store: Store, monkeypatch:
                 outcome.metrics["test/loss"] = -math.inf
             record(store, outcome)
     record(store, make_outcome(length=10, experiment_name="other", started=2e9))
-    by_sql = store.runs(), store.runs("study"), store.curves(), store.finished("study"), store.experiments()
+    by_sql = read(store)
     monkeypatch.setattr(Store, "_reader", lambda self: ClientReader(self.client))
-    through_mlflow = store.runs(), store.runs("study"), store.curves(), store.finished("study"), store.experiments()
+    through_mlflow = read(store)
     for left, right in zip(by_sql[:3], through_mlflow[:3], strict=True):
         pd.testing.assert_frame_equal(left, right)
     assert by_sql[3:] == through_mlflow[3:]
     assert len(by_sql[0]) == 9
-    assert list(by_sql[4]) == ["other", "study", "Default"]
+    assert list(by_sql[3]) == ["other", "study", "Default"]
 
 
 def test_columns_missing_for_some_runs_keep_whole_numbers_whole(store: Store):
@@ -174,7 +182,7 @@ def test_the_first_error_is_raised_when_even_marking_the_run_fails(store: Store,
     def fail(self, *arguments, **named):
         raise OSError("database is locked")
 
-    monkeypatch.setattr(sqlite_writer, "REVISION", "another")
+    monkeypatch.setattr(sql, "REVISION", "another")
     monkeypatch.setattr(type(store.client), "log_batch", fail)
     monkeypatch.setattr(type(store.client), "set_terminated", fail)
     with pytest.raises(OSError, match="locked") as caught:

@@ -17,22 +17,21 @@ import pytest
 from tests.tracking.outcomes import make_outcome, record
 
 from goldfish.errors import ConfigError
-from goldfish.tracking import ui
+from goldfish.tracking import ui, views
 from goldfish.tracking.store import Store
 
 
-def test_the_link_opens_the_first_view(store: Store):
-    record(store, make_outcome())
-    number = store.experiments()["study"]
-    query = "workflowType=machine_learning&viewStateShareKey=goldfish-averages&compareRunsMode=CHART"
-    assert ui.deep_link(store, "study", 5001) == f"http://127.0.0.1:5001/#/experiments/{number}/runs?{query}"
-
-
-def test_the_link_into_a_server_elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_the_links_into_a_server_elsewhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """They are printed, and nothing is started."""
     remote = Store("http://tracking.example:5000/")
     monkeypatch.setattr(Store, "exists", lambda self: True)
     monkeypatch.setattr(Store, "experiments", lambda self: {"study": "7"})
-    assert ui.deep_link(remote, "study").startswith("http://tracking.example:5000/#/experiments/7/runs?")
+    monkeypatch.setattr(views, "prepare_views", lambda store, name: None)
+    assert ui.serve("study", store=remote) == 0
+    query = "workflowType=machine_learning&viewStateShareKey=goldfish-averages&compareRunsMode=CHART"
+    assert f"http://tracking.example:5000/#/experiments/7/runs?{query}" in capsys.readouterr().out.split()
 
 
 def test_a_taken_port_is_passed_over():

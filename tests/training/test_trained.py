@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 import goldfish
 from goldfish.errors import ConfigError
-from goldfish.tracking.recording import write_artifacts
+from goldfish.tracking.run import write_artifacts
 from goldfish.training.data import PackData
 
 TRAINER = {"accelerator": "cpu", "max_steps": 30, "evaluation_size": 64}

@@ -153,7 +153,7 @@ def export(arguments: Sequence[str]) -> int:
     if args.to is None:
         raise ConfigError("--to: expected a file, runs.csv or runs.parquet")
     from goldfish.sweep.replay import opened
-    from goldfish.tracking.export import export
+    from goldfish.tracking.tables import export
 
     table = export(opened(), Path(args.to), args.experiment)
     print(f"{args.to}: {len(table)} runs")

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import goldfish
 from goldfish.errors import ConfigError
-from goldfish.inspect import relocate
 from goldfish.sweep.report import clock
-from goldfish.tracking.sqlite import query
+from goldfish.tracking import sql
 
 if TYPE_CHECKING:
     from goldfish.sweep.claims import Claim
@@ -74,7 +73,7 @@ def _guarded(subject: str, look: Callable[[], Iterable[Line]]) -> Iterator[Line]
 
 
 def _store(store: Store) -> Line:
-    from goldfish.tracking.store import without_password
+    from goldfish.tracking.client import without_password
 
     if store.path is None:
         store.exists()  # raises where a server does not answer
@@ -83,13 +82,11 @@ def _store(store: Store) -> Line:
         return Line("ok", "store", f"none yet at {store.path}; the first sweep makes it")
     if not store.exists():
         return Line("bad", "store", f"{store.path}: SQLite, but without MLflow's tables")
-    found = [str(row[0]) for row in query(store.path, "PRAGMA integrity_check(3)")]
-    if found != ["ok"]:
-        return Line("bad", "store", f"{store.path}: integrity_check: {'; '.join(found)}; restore a copy of it")
-    version = str(query(store.path, "SELECT version_num FROM alembic_version")[0][0])
-    runs = query(store.path, "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")[0][0]
-    known = revisions()
-    words = f"{store.path}: {runs} runs, schema {version}, integrity ok"
+    damage = sql.damage(store.path)
+    if damage:
+        return Line("bad", "store", f"{store.path}: integrity_check: {'; '.join(damage)}; restore a copy of it")
+    version, known = sql.version(store.path), revisions()
+    words = f"{store.path}: {len(sql.run_ids(store.path, active=True))} runs, schema {version}, integrity ok"
     if version not in known:
         return Line(
             "bad", "store", f"{words}; the installed MLflow does not know this schema: it is older than the store"
@@ -130,22 +127,9 @@ def _locks(store: Store) -> Line:
         return Line("warn", "locks", f"{lock}: held by another process, which creates or migrates the store")
     if not there:
         lock.unlink(missing_ok=True)
-    if store.path.exists() and (reason := _writable(store.path)):
+    if store.path.exists() and (reason := sql.lock(store.path, _PATIENCE)):
         return Line("warn", "locks", f"{store.path}: {reason}")
     return Line("ok", "locks", f"{lock}: can be taken")
-
-
-def _writable(path: Path) -> str:
-    """Why a transaction cannot begin; nothing where it can."""
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_PATIENCE, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        return str(error)
-    finally:
-        connection.close()
-    return ""
 
 
 def _claims(store: Store, release: str | None) -> list[Line]:
@@ -265,15 +249,17 @@ def _artifacts(store: Store, *, move: bool) -> Line:
     """Artifact paths are absolute: they point elsewhere once the project's folder was moved."""
     if store.path is None or store.artifacts is None or not store.exists():
         return Line("ok", "artifacts", "no SQLite store: nothing to correct")
-    moved = relocate.find(store.path, store.artifacts)
+    moved = sql.moved(store.path, store.artifacts)
     if not moved:
         return Line("ok", "artifacts", f"all below {store.artifacts}, or somewhere that is there")
-    count = sum(moved.values())
-    roots = ", ".join(sorted({old for _, old in moved}))
+    roots = ", ".join(sorted(moved))
     if not move:
+        count = moved.total()
         return Line("bad", "artifacts", f"{count} paths lead to {roots}, which is not where they lie now; --relocate")
-    backup = relocate.relocate(store.path, store.artifacts)
-    return Line("ok", "artifacts", f"{count} paths corrected from {roots} to {store.artifacts}; backup: {backup}")
+    backup = store.path.with_name(f"{store.path.name}.before-relocate-{time.strftime('%Y%m%d-%H%M%S')}")
+    sql.relocate(store.path, store.artifacts, backup)
+    words = f"{moved.total()} paths corrected from {roots} to {store.artifacts}; backup: {backup}"
+    return Line("ok", "artifacts", words)
 
 
 def _leftovers(store: Store) -> Line:
@@ -289,7 +275,7 @@ def _leftovers(store: Store) -> Line:
 def _temporary(store: Store) -> Iterator[Path]:
     """Whatever of ours is there for a moment only, and whatever a killed process left without a record."""
     if store.path is not None:
-        yield from store.path.parent.glob(f"{store.path.name}.new*")
+        yield from store.path.parent.glob(f"{store.path.stem}.*.tmp")
         yield from _unrecorded(store)
     for folder in ("checkpoints", "spool", "claims"):
         yield from (store.state / folder).rglob("*.tmp")
@@ -302,7 +288,7 @@ def _unrecorded(store: Store) -> Iterator[Path]:
     """Folders of artifacts, named after an MLflow run, without that run."""
     if store.path is None or store.artifacts is None or not store.exists():
         return
-    known = {str(row[0]) for row in query(store.path, "SELECT run_uuid FROM runs")}
+    known = sql.run_ids(store.path, active=False)
     for path in store.artifacts.glob("*/*"):
         if re.fullmatch(r"[0-9a-f]{32}", path.name) and path.name not in known:
             yield path

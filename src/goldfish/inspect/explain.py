@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from goldfish.config.config import CHOICES, Config, resolve
 from goldfish.errors import ConfigError, nearest
 from goldfish.inspect import ledger
-from goldfish.inspect.attempts import Attempt, Key
 from goldfish.inspect.ledger import Ledger, State
 from goldfish.inspect.status import texts
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.replay import opened
 from goldfish.tracking import names
+from goldfish.tracking.run import Key, Run
 
 if TYPE_CHECKING:
     from goldfish.tracking.store import Store
@@ -168,7 +168,7 @@ def _listed(head: str, different: Sequence[str]) -> list[str]:
     return [head, *(f"  {line}" for line in different[:SHOWN]), *([f"  and {rest} keys more"] if rest > 0 else [])]
 
 
-def _today(attempt: Attempt) -> list[str]:
+def _today(attempt: Run) -> list[str]:
     """A line where today's code takes the recorded configuration for another run, or refuses it."""
     try:
         config = configuration(attempt.settings)
@@ -199,7 +199,7 @@ def configuration(settings: Mapping[str, str]) -> Config:
     return resolve(nested)
 
 
-def _changes(attempt: Attempt) -> list[str]:
+def _changes(attempt: Run) -> list[str]:
     """Which of the files that made the run have changed since its commit, where git tells."""
     from goldfish.sweep import source
 

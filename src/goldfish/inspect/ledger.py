@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from goldfish.config import registry
 from goldfish.config.config import CHOICES
-from goldfish.inspect import attempts
-from goldfish.inspect.attempts import Attempt, Key
 from goldfish.tracking import names
+from goldfish.tracking.run import Key, Run
 
 if TYPE_CHECKING:
     from goldfish.sweep.claims import Claim
@@ -33,7 +32,7 @@ class State:
     """
 
     word: str
-    attempt: Attempt | None = None
+    attempt: Run | None = None
     claim: Claim | None = None
     step: int | None = None
 
@@ -49,7 +48,7 @@ class State:
 class Ledger:
     """Everything that is known, by (MLflow experiment, fingerprint)."""
 
-    recorded: dict[Key, list[Attempt]] = field(default_factory=dict)
+    recorded: dict[Key, list[Run]] = field(default_factory=dict)
     running: dict[Key, Claim] = field(default_factory=dict)
     dead: dict[Key, Claim] = field(default_factory=dict)
     waiting: set[Key] = field(default_factory=set)
@@ -77,13 +76,13 @@ class Ledger:
             return State("interrupted", last, self.dead.get(key), step)
         return State("failed", last) if last else State("missing")
 
-    def stale(self, attempt: Attempt) -> bool:
+    def stale(self, attempt: Run) -> bool:
         """True when the code that made it has changed since, or is no longer there."""
         settings = attempt.settings
         chosen = tuple(names.choices(settings).values())
         if chosen not in self._sources:
             self._sources[chosen] = _source(chosen)
-        return attempt.tags.get(names.SOURCE_HASH) != self._sources[chosen]
+        return attempt.source_hash != self._sources[chosen]
 
 
 def _source(chosen: tuple[str, ...]) -> str | None:
@@ -103,9 +102,9 @@ def read(store: Store, experiments: Iterable[str] | None = None) -> Ledger:
     from goldfish.training.state import checkpoint
 
     wanted = None if experiments is None else set(experiments)
-    recorded: dict[Key, list[Attempt]] = defaultdict(list)
+    recorded: dict[Key, list[Run]] = defaultdict(list)
     for name in [None] if wanted is None else sorted(wanted):
-        for attempt in attempts.read(store, name):
+        for attempt in store.attempts(name):
             recorded[attempt.key].append(attempt)
     claims = Claims(store.state / "claims")
     claimed: dict[bool, dict[Key, Claim]] = {True: {}, False: {}}

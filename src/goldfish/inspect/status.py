@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from goldfish.config.config import Config
 from goldfish.errors import ConfigError, nearest
 from goldfish.inspect import ledger, picture
-from goldfish.inspect.attempts import Key
 from goldfish.inspect.ledger import Ledger, State
 from goldfish.sweep.replay import opened
 from goldfish.sweep.report import clock
 from goldfish.tracking import names
+from goldfish.tracking.run import Key
 
 if TYPE_CHECKING:
     from goldfish.papers.plan import Group, Trials
@@ -100,7 +100,7 @@ def _chosen(trials: Trials, runs: Sequence[Run], store: Store) -> Mapping[Group,
     """What the trials select, None as long as one of them is not done, or where a group has no result."""
     from goldfish.papers import selection
     from goldfish.sweep.fingerprint import fingerprints
-    from goldfish.tracking.export import runs_table
+    from goldfish.tracking.tables import runs_table
 
     if any(state.word not in (*names.FINISHED, "stale", "failed") for _, state in runs):
         return None

@@ -137,7 +137,7 @@ def _select(trials: Trials, store: Store, rerun: Rerun, sweep: str) -> tuple[pd.
     """
     from goldfish.papers import selection
     from goldfish.papers.plan import written
-    from goldfish.tracking.export import runs_table
+    from goldfish.tracking.tables import runs_table
 
     configs = [trial.config for trial in trials.runs]
     print(f"Trials, recorded as {trials.experiment_name}:", flush=True)
@@ -179,7 +179,7 @@ def redraw(names: Sequence[str], *, scale: str, update_results: bool = False) ->
 
 def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sweep's runs and their curves; a run that could not be recorded is a row of outcome "missing"."""
-    from goldfish.tracking.export import curves_table, runs_table
+    from goldfish.tracking.tables import curves_table, runs_table
 
     rows = _rows(store, name, configs, report)
     return runs_table(rows), curves_table(store, rows[rows["outcome"] != "missing"])

@@ -72,7 +72,6 @@ class Store(Protocol):
         fingerprint: str,
         source_hash: str,
         provenance: Mapping[str, str],
-        dataset: Mapping[str, str] | None = None,
         since: float = 0.0,
     ) -> str:
         """Record one run."""
@@ -276,7 +275,6 @@ class Recorder:
                 fingerprint=entry.fingerprint,
                 source_hash=entry.source_hash,
                 provenance=self._provenance,
-                dataset=entry.outcome.dataset or None,
                 since=entry.since,
             )
         except _NEVER as error:

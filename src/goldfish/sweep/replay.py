@@ -91,7 +91,6 @@ def _replay(store: Store, found: Replayed) -> None:
                     fingerprint=about.fingerprint,
                     source_hash=about.source_hash,
                     provenance=about.provenance,
-                    dataset=outcome.dataset or None,
                     since=about.since,
                 )
         except Exception as error:

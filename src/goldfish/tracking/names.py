@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from goldfish.config import registry
 from goldfish.config.config import CHOICES, defaults, over_cells
 
 if TYPE_CHECKING:
@@ -53,6 +52,12 @@ _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"None": None, "True": True, "False": False}
 
 
+TOLD = (  # what `status` and `explain` tell from
+    *(FINGERPRINT, OUTCOME, REASON, SOURCE_HASH, SWEEP, INTERRUPTED, SUPERSEDED),
+    *("goldfish.commit", "goldfish.dirty"),
+)
+
+
 def whole(status: str, outcome: str | None) -> bool:
     """True for a run that was recorded to its end: MLflow's status is set last and agrees with the outcome."""
     return status == {"failed": "FAILED"}.get(outcome or "", "FINISHED") and outcome is not None
@@ -85,7 +90,7 @@ def _probes(probes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:
     """A configuration as MLflow parameters; a model that is not made of cells stands where the cell would."""
     flat = flatten(config)
-    if not _over_cells(flat):
+    if not over_cells(flat.get("model", CHOICES["model"])):
         flat = {key: value for key, value in flat.items() if key.partition(".")[0] not in _OF_CELLS}
         flat |= {"cell": flat["model"], "init": NO_INIT}
     return {SHORT.get(key, key): str(value) for key, value in flat.items()}
@@ -95,12 +100,7 @@ def choices(settings: Mapping[str, str]) -> dict[str, str]:
     """What a recorded run chose of every group, given its parameters; "" where they do not say."""
     given = {group: settings.get(group, "") for group in CHOICES}
     given["model"] = given["model"] or CHOICES["model"]  # recorded before there was anything to choose
-    known = given["model"] in registry.modules("model")
-    return given if not known or over_cells(given["model"]) else given | {group: CHOICES[group] for group in _OF_CELLS}
-
-
-def _over_cells(flat: Mapping[str, Any]) -> bool:
-    return over_cells(flat.get("model", CHOICES["model"]))
+    return given | ({group: CHOICES[group] for group in _OF_CELLS} if given["init"] == NO_INIT else {})
 
 
 def typed(parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -207,3 +207,9 @@ def _horizon(metrics: Mapping[str, float], name: str) -> str:
     head, _, phase = name.partition("/horizon")
     reached = metrics.get(f"{head}/horizon_reached_end{phase}", 0.0)
     return f"{'≥ ' if reached else ''}{metrics[name]:g}"
+
+
+def slug(name: str) -> str:
+    """A folder name for an experiment: letters, digits, dots, dashes; never empty, hidden or a way up."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:80]
+    return plain or "experiment"

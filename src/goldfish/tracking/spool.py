@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goldfish.tracking.recording import slug
+from goldfish.tracking.names import slug
 from goldfish.training import outcome as outcomes
 from goldfish.training.outcome import Outcome
 from goldfish.training.state import container

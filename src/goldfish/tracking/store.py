@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
-import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from goldfish.errors import ConfigError, nearest
-from goldfish.tracking import names, rows
-from goldfish.tracking.rows import RunRow
-from goldfish.tracking.sqlite import SqliteReader, database, uri_of
+from goldfish.tracking import client, names, run, sql, tables
+from goldfish.tracking.client import ClientReader, without_password
+from goldfish.tracking.provenance import tags
+from goldfish.tracking.run import NewRun, Run
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
-    from goldfish.tracking.client import ClientReader
     from goldfish.training.outcome import Outcome
 
 URI = "MLFLOW_TRACKING_URI"
@@ -47,16 +45,16 @@ class Store:
 
     def __init__(self, uri: str | None = None, root: Path | None = None) -> None:
         self._root = root = Path.cwd() if root is None else Path(root).absolute()
-        self.uri = _checked(uri or os.environ.get(URI) or uri_of(root / "mlflow.db"))
-        path = database(self.uri)
+        self.uri = _checked(uri or os.environ.get(URI) or sql.uri_of(root / "mlflow.db"))
+        path = sql.database(self.uri)
         self.path = None if path is None else path.absolute()
         if self.path is not None:
-            self.uri = uri_of(self.path)  # a relative one would follow the working directory
+            self.uri = sql.uri_of(self.path)  # a relative one would follow the working directory
         self.remote = self.uri.startswith(("http://", "https://", "databricks"))
         self.artifacts = None if self.remote else (self.path.parent if self.path else root) / "mlruns"
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._answered = not self.uri.startswith(("http://", "https://"))
+        self._answered = not self.uri.startswith("http")
 
     @property
     def state(self) -> Path:
@@ -69,12 +67,10 @@ class Store:
     def client(self) -> MlflowClient:
         """MLflow's client; the first call imports MLflow, and creates a store that is not there."""
         if self._client is None:
-            from goldfish.tracking.client import connect
-
             if not self.exists():
                 self.prepare()
             try:
-                self._client = connect(self.uri)
+                self._client = client.connect(self.uri)
             except ModuleNotFoundError as error:
                 head = f"{URI}={without_password(self.uri)}: needs the driver '{error.name}', which is not installed"
                 raise ConfigError(f"{head}; pip install {_DRIVERS.get(error.name or '', error.name)}") from error
@@ -86,7 +82,7 @@ class Store:
         A database that is no file is taken to be there, and so is a server that answers; else ConfigError is raised.
         """
         if self.path is not None:
-            return SqliteReader(self.path).exists()
+            return sql.exists(self.path)
         if not self._answered:
             _ask(self.uri)
             self._answered = True
@@ -102,27 +98,34 @@ class Store:
         except OSError as error:
             raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
         if self.path is not None and not self.path.exists():
-            from goldfish.tracking.migrations import check_room
-
-            check_room(folder)
+            client.check_room(folder)
 
     def prepare(self) -> None:
         """Create the store, or bring its tables up to date, once, whoever else tries at the same time."""
-        if self.artifacts is not None:
-            from goldfish.tracking.migrations import prepare
+        if self.artifacts is None:
+            return
+        with self._locked():
+            if self.path is not None and not self.path.exists():
+                client.create(self.path, self.artifacts)
+                return
+            if self.path is not None and sql.exists(self.path) and sql.moved(self.path, self.artifacts):
+                sql.relocate(self.path, self.artifacts)
+            client.migrate(self.uri, self.artifacts)
 
-            with self._locked():
-                prepare(self.uri, self.path, self.artifacts)
+    def finished(self, experiment_name: str | None, fingerprints: Iterable[str] | None = None) -> dict[str, Run]:
+        """The runs of an experiment, or of all, that came to a result, by fingerprint; the newest of several.
 
-    def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> dict[str, RunRow]:
-        """The runs of an experiment that came to a result, by fingerprint; the newest of several."""
-        if not self.exists():
-            return {}
-        found = rows.newest(self._reader().finished(experiment_name))
-        if fingerprints is None:
-            return found
-        wanted = set(fingerprints)
-        return {fingerprint: row for fingerprint, row in found.items() if fingerprint in wanted}
+        Of their tags they have fingerprint, outcome, source hash and the names of curves, and nothing else.
+        """
+        known = (names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, names.CURVES)
+        order = sorted(self._runs(experiment_name, known), key=lambda item: (item.started, item.run_id))
+        found = {item.fingerprint: item for item in order if item.outcome in names.FINISHED}
+        wanted = found.keys() if fingerprints is None else set(fingerprints)
+        return {key: item for key, item in found.items() if key in wanted}
+
+    def attempts(self, experiment_name: str | None = None) -> list[Run]:
+        """Every attempt at a run, whatever became of it, of one experiment or of all, oldest first, without metrics."""
+        return sorted(self._runs(experiment_name, names.TOLD, more=["params"]), key=lambda item: item.started)
 
     def record(
         self,
@@ -133,7 +136,6 @@ class Store:
         fingerprint: str,
         source_hash: str,
         provenance: Mapping[str, str],
-        dataset: Mapping[str, str] | None = None,
         since: float = 0.0,
     ) -> str:
         """Record one outcome and return the id of its MLflow run.
@@ -145,19 +147,14 @@ class Store:
             fingerprint: 64 hex digits (goldfish.sweep.fingerprint).
             source_hash: 64 hex digits (goldfish.sweep.source).
             provenance: of goldfish.tracking.provenance.collect().
-            dataset: the run's data: name, digest, source and optionally schema and profile, as texts.
             since: unix time in seconds; through MLflow's client, a result of the same run that another process has
                 recorded and that ended later stands for this one, and its id is returned.
 
         Whatever goes wrong is raised, and the run is then marked KILLED: it never looks like a result, and recording
         the same outcome again goes on with it.
         """
-        from goldfish.tracking.provenance import tags
-        from goldfish.tracking.recording import record
-
-        identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
-        experiment = self.experiment(experiment_name)
-        return record(self.client, self.path, experiment, outcome, identity | tags(provenance), dataset, since)
+        new = run.new_run(outcome, _identity(fingerprint, sweep, source_hash, provenance), since)
+        return self._write(experiment_name, new, lambda folder: run.write_artifacts(outcome, folder))
 
     def record_interrupted(
         self,
@@ -176,24 +173,27 @@ class Store:
         It has no outcome, and is in no table. Arguments as `record`; `reason` is one line, `started` a unix time in
         seconds.
         """
-        from goldfish.tracking.new_run import interrupted_run
-        from goldfish.tracking.provenance import tags
-        from goldfish.tracking.recording import write
+        identity = _identity(fingerprint, sweep, source_hash, provenance)
+        new = run.interrupted_run(config, identity, reason, started, time.time())
+        return self._write(experiment_name, new, lambda folder: None)
 
-        identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
-        run = interrupted_run(config, identity | tags(provenance), reason, started, time.time())
-        return write(self.client, self.path, self.experiment(experiment_name), run, lambda folder: None)
+    def _write(self, experiment_name: str, new: NewRun, artifacts: Callable[[Path], None]) -> str:
+        """Write a run straight into an SQLite file where that is possible, else through MLflow's client."""
+        experiment = self.experiment(experiment_name)
+        run_id = None if self.path is None else sql.write(self.path, experiment, new, artifacts)
+        return run_id or client.write(self.client, experiment, new, artifacts)
 
     def supersede(self, experiment_name: str, fingerprints: Iterable[str]) -> int:
         """Mark the attempts at these runs that came to nothing, and return their number.
 
         Those that are KILLED, or RUNNING although their process is gone, end KILLED with the tag goldfish.superseded.
         """
-        from goldfish.tracking.client import supersede
-
-        if not self.exists():
-            return 0
-        return supersede(self.client, self.experiment(experiment_name), set(fingerprints))
+        tried, wanted = (
+            self._runs(experiment_name, (names.FINGERPRINT, names.OUTCOME, names.SUPERSEDED)),
+            set(fingerprints),
+        )
+        lost = [item for item in tried if item.fingerprint in wanted]
+        return client.supersede(self.client, lost) if lost else 0
 
     def runs(self, experiment_name: str | None = None) -> pd.DataFrame:
         """One row per recorded run, oldest first, of one experiment or of all.
@@ -202,22 +202,21 @@ class Store:
         flat configuration with its types (cell, init, task, …, task.length, init.gain); metrics by name; parameters,
         seconds, steps, packed.
         """
-        return rows.runs_frame(self._reader().runs(experiment_name) if self.exists() else [])
+        known = self._runs(experiment_name, more=["params", "metrics"])
+        return tables.runs_frame(item for item in known if item.outcome)
 
-    def curves(
-        self, fingerprints: Iterable[str] | None = None, *, run_ids: Iterable[str] | None = None
-    ) -> pd.DataFrame:
-        """Every point of the runs' curves: fingerprint, quantity, phase, x, value, from MLflow's metrics alone.
+    def curves(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """Every point of the curves of these runs: fingerprint, quantity, phase, x, value, from MLflow's metrics alone.
 
-        The runs are given by their ids, or by fingerprints: then the newest finished run of each. Neither: of all.
+        By default of the newest finished run of each fingerprint.
         """
-        if not self.exists():
-            return rows.curves_frame([], {})
         if run_ids is None:
-            run_ids = self._newest(None if fingerprints is None else list(fingerprints))
-        reader = self._reader()
-        tags = reader.tags(list(run_ids))
-        return rows.curves_frame(reader.points(tags), tags)
+            chosen = list(self.finished(None).values())
+        else:
+            known = {item.run_id: item for item in self._runs(None, (names.FINGERPRINT, names.CURVES))}
+            chosen = [known[run_id] for run_id in run_ids if run_id in known]
+        curves = {item.run_id: names.curve_metrics(item.tags.get(names.CURVES, "")) for item in chosen}
+        return tables.curves_frame(self._reader().points(curves) if chosen else [], chosen)
 
     def run_artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts; of a store that is not on this machine, a copy."""
@@ -236,31 +235,22 @@ class Store:
     def _find_or_create(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        from goldfish.tracking.client import find
-        from goldfish.tracking.recording import slug
-
-        found = find(self.client, name)
+        found = client.find(self.client, name)
         if found is not None:
             return found
-        place = None if self.artifacts is None else (self.artifacts / slug(name)).as_uri()
+        place = None if self.artifacts is None else (self.artifacts / names.slug(name)).as_uri()
         try:
             return str(self.client.create_experiment(name, artifact_location=place))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return str(find(self.client, name))  # another process was faster
+        return str(client.find(self.client, name))  # another process was faster
 
-    def _newest(self, fingerprints: list[str] | None) -> list[str]:
-        """Ids of the newest finished run of each fingerprint, in their order."""
-        found = rows.newest(self._reader().finished(None))
-        return [found[key].run_id for key in (found if fingerprints is None else fingerprints) if key in found]
+    def _runs(self, experiment: str | None, tags: Collection[str] = (), *, more: Collection[str] = ()) -> list[Run]:
+        return self._reader().runs(experiment, tags, more=more) if self.exists() else []
 
-    def _reader(self) -> SqliteReader | ClientReader:
-        if self.path is not None:
-            return SqliteReader(self.path)
-        from goldfish.tracking.client import ClientReader
-
-        return ClientReader(self.client)
+    def _reader(self) -> sql.SqlReader | ClientReader:
+        return ClientReader(self.client) if self.path is None else sql.SqlReader(self.path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -280,25 +270,25 @@ class Store:
                 lock.unlink(missing_ok=True)  # no store has come of it
 
 
+def _identity(fingerprint: str, sweep: str, source_hash: str, provenance: Mapping[str, str]) -> dict[str, str]:
+    """The tags that say which run it is, and what made it."""
+    identity = {names.FINGERPRINT: fingerprint, names.SWEEP: sweep, names.SOURCE_HASH: source_hash}
+    return identity | tags(provenance)
+
+
 def _checked(uri: str) -> str:
     """A URI in its one spelling. What MLflow keeps no runs in is refused in one line."""
     scheme, colon, rest = uri.partition(":")
     if (not colon and scheme != "databricks") or scheme.lower() == "file":
         raise ConfigError(f"{URI}={uri}: MLflow keeps no runs in folders any more; expected {_EXPECTED}")
     dialect, plus, driver = scheme.partition("+")
-    if dialect.lower() not in _SCHEMES and scheme not in _added():
+    if dialect.lower() not in _SCHEMES:
         named = nearest(dialect.lower(), _SCHEMES)
         raise ConfigError(f"{URI}={without_password(uri)}: {dialect}: no kind of store; {named}")
-    if scheme not in _added():
-        uri = f"{dialect.lower()}{plus}{driver}{colon}{rest}"
-    if dialect.lower() == "sqlite" and (database(uri) is None or rest.strip("/") in ("", ":memory:")):
+    uri = f"{dialect.lower()}{plus}{driver}{colon}{rest}"
+    if dialect.lower() == "sqlite" and (sql.database(uri) is None or rest.strip("/") in ("", ":memory:")):
         raise ConfigError(f"{URI}={uri}: names no file; expected {_EXPECTED}")
     return _address(uri) if dialect.lower() in ("http", "https") else uri
-
-
-def _added() -> set[str]:
-    """The schemes of stores that other packages add to MLflow."""
-    return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")} - {"file-plugin"}
 
 
 def _address(uri: str) -> str:
@@ -323,21 +313,12 @@ def _ask(uri: str) -> None:
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{_anonymous(uri)}/health", timeout=10):
+        parts = urlsplit(uri)  # urllib takes user and password for a part of the host's name
+        anonymous = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        with urllib.request.urlopen(f"{anonymous}/health", timeout=10):
             pass
     except urllib.error.HTTPError as error:
         error.close()  # an answer, such as "log in first"
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(f"{URI}={without_password(uri)}: this server does not answer ({reason})") from error
-
-
-def _anonymous(uri: str) -> str:
-    """The address without user and password, which urllib takes for a part of the host's name."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def without_password(uri: str) -> str:
-    """A URI that may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", uri)

@@ -65,15 +65,6 @@ def serve(
     return 0
 
 
-def deep_link(store: Store, experiment_name: str, port: int = PORT, view: str = views.AVERAGES) -> str:
-    """The address of a prepared view in a UI on this machine, or on the store's own server.
-
-    Raises ConfigError when there is no such store or experiment. MLflow is not imported for an SQLite store.
-    """
-    base = store.uri if store.remote else f"http://{HOST}:{port}"
-    return views.link(base, views.experiment(store, experiment_name), view)
-
-
 @contextlib.contextmanager
 def running(store: Store, port: int = PORT) -> Iterator[Server]:
     """MLflow's UI as a process of its own, there once it answers, and stopped at the end."""

@@ -1,6 +1,8 @@
 """Two prepared views of an MLflow experiment: its UI opens on curves averaged over seeds, and on a telling table.
 
 A saved view is an experiment tag, `mlflow.sharedViewState.<key>`: its name and the state of MLflow's front end, packed.
+That state is MLflow's own and undocumented; it was read from the front end of MLflow 3.17, and a test in a real browser
+guards it. The ids of charts and sections are derived from their names: preparing a view twice changes nothing.
 """
 
 from __future__ import annotations
@@ -8,14 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from goldfish.errors import ConfigError, nearest
 from goldfish.tracking import names
-from goldfish.tracking.charts import layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,9 @@ _METRICS = (
     *("time_to_solve", "run/parameters"),
 )
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow always shows them
+_SPACE = uuid.UUID("6f1c2b1e-6d0a-4c57-9b39-8f5f0b6f7a11")  # of the ids of charts and sections
+_PLAIN_SECTION = "Model metrics"  # where MLflow puts a metric without a slash
+_HORIZONS = ["gradient/horizon_before", "gradient/horizon", "recall/horizon", "test/accuracy"]
 _COLUMNS = [
     f"tags.`{names.OUTCOME}`",
     *(f"params.`{name}`" for name in _PARAMETERS),
@@ -137,7 +142,7 @@ def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
         "runListHidden": False,
         "hideEmptyCharts": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-    } | layout([*metrics, *names.COUNTS.values()], axes)
+    } | _layout([*metrics, *names.COUNTS.values()], axes)
 
 
 def _width(column: str) -> int:
@@ -145,6 +150,81 @@ def _width(column: str) -> int:
     kind, _, name = column.partition(".")
     least = {"params": 60, "params.`init`": 95, "params.`task`": 95, "tags": 90, "metrics": 110}
     return max(least.get(column, least[kind]), 24 + 7 * len(name.strip("`")))
+
+
+def _layout(metrics: Iterable[str], parameters: list[str]) -> dict[str, Any]:
+    """Charts and sections for runs with these metrics; `parameters` are the first axes of the parallel coordinates.
+
+    MLflow adds a chart for every metric that has none: they go into closed sections below ours.
+    """
+    sections = {
+        "log10 gradient norm by lag: before, after": [
+            _line("gradient/log10_norm_by_lag_before"),
+            _line("gradient/log10_norm_by_lag"),
+        ],
+        "Accuracy by length and by lag, after training": [
+            _line("recall/accuracy_by_length"),
+            _line("recall/accuracy_by_lag"),
+        ],
+        "Learning curves on the validation set": [
+            _line("val/accuracy"),
+            _line("val/loss"),
+        ],
+        "Horizons and test accuracy": [
+            _scatter("gradient/horizon_before", "recall/horizon"),
+            _chart("BAR", "test/accuracy", metricKey="test/accuracy", runsCountToCompare=100),
+        ],
+        "Settings, horizons and accuracy": [
+            _chart("PARALLEL", "", selectedParams=parameters, selectedMetrics=_HORIZONS, showAllRuns=False)
+        ],
+    }
+    charts = [chart | {"metricSectionId": _id(name)} for name, cards in sections.items() for chart in cards]
+    opened = [_section(name, shown=True, columns=len(cards)) for name, cards in sections.items()]
+    left = set(metrics) - {chart.get("metricKey") for chart in charts}
+    generated = {name.rpartition("/")[0] for name in left} - {""}  # MLflow names a section after what precedes a slash
+    closed = [_section(name, shown=False, columns=3) for name in (*sorted(generated), _PLAIN_SECTION)]
+    return {"compareRunCharts": charts, "compareRunSections": opened + closed, "isAccordionReordered": True}
+
+
+def _section(name: str, *, shown: bool, columns: int) -> dict[str, Any]:
+    fixed = {"isReordered": False, "deleted": False, "isGenerated": False, "cardHeight": 360}
+    return {"uuid": _id(name), "name": name, "display": shown, "columns": columns} | fixed
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return _chart(
+        "LINE",
+        metric,
+        metricKey=metric,
+        selectedMetricKeys=[metric],
+        lineSmoothness=0,
+        useGlobalLineSmoothing=False,
+        scaleType="linear",
+        xAxisScaleType="linear",
+        xAxisKey="step",
+        selectedXAxisMetricKey="",
+        useGlobalXaxisKey=False,
+        yAxisKey="metric",
+        yAxisExpressions=[],
+        range={},
+        displayPoints=False,
+        ignoreOutliers=False,
+    )
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {axis: {"key": key, "type": "METRIC"} for axis, key in (("xaxis", x), ("yaxis", y))}
+    return _chart("SCATTER", f"{x} {y}", runsCountToCompare=100, **axes)
+
+
+def _chart(kind: str, key: str, **settings: Any) -> dict[str, Any]:
+    """A card; `key` tells it from others of its kind. MLflow prints the metric's name above it, never a title."""
+    fixed = {"uuid": _id(f"{kind} {key}"), "type": kind, "deleted": False, "isGenerated": False}
+    return {"runsCountToCompare": 10} | fixed | settings
+
+
+def _id(name: str) -> str:
+    return uuid.uuid5(_SPACE, name).hex
 
 
 def _envelope(key: str, state: Mapping[str, Any], tags: Mapping[str, str]) -> str:

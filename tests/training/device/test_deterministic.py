@@ -11,7 +11,8 @@ import torch
 import torch.utils.deterministic
 
 from goldfish.config.config import Config
-from goldfish.tracking import names, new_run
+from goldfish.tracking import names
+from goldfish.tracking.run import new_run
 from goldfish.training import train
 from goldfish.training.device.deterministic import deterministic
 
@@ -62,8 +63,8 @@ def test_the_run_is_tagged(small: Callable[..., Config], monkeypatch: pytest.Mon
     (outcome,) = train.train_pack([small()])
     assert clean.nondeterministic == ""
     assert outcome.nondeterministic == "put_ has no deterministic implementation"
-    assert names.NONDETERMINISTIC not in new_run.run_tags(clean)
-    assert new_run.run_tags(outcome)[names.NONDETERMINISTIC] == outcome.nondeterministic
+    assert names.NONDETERMINISTIC not in new_run(clean, {}).tags
+    assert new_run(outcome, {}).tags[names.NONDETERMINISTIC] == outcome.nondeterministic
 
 
 def test_a_gpu_that_is_not_asked_for_is_no_warning(

@@ -6,19 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.tracking.outcomes import fingerprint_of, make_outcome, record
+from tests.tracking.outcomes import DATA, fingerprint_of, make_outcome, record
 
-from goldfish.tracking import names, recording, sqlite_writer
+from goldfish.tracking import client, names, sql
+from goldfish.tracking.run import Run
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome
 
-DATA = {"name": "recall", "digest": "d", "source": "synthetic"}
 CALLS = ("search_runs", "create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated", "set_tag")
 
 
 @pytest.fixture(autouse=True)
 def through_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_writer, "REVISION", "another")
+    monkeypatch.setattr(sql, "REVISION", "another")
 
 
 def active(store: Store) -> list[Any]:
@@ -82,13 +82,13 @@ def test_two_that_record_at_the_same_moment_agree_who_goes(
     store: Store, monkeypatch: pytest.MonkeyPatch, first_sees: bool
 ) -> None:
     """Neither sees the other's record before its own is whole; in the end the second does, or both do."""
-    outcome, attempts = make_outcome(), recording._attempts
+    outcome, attempts = make_outcome(), client._attempts
     blind = [True, True, True, False]
-    monkeypatch.setattr(recording, "_attempts", lambda *given: [] if blind.pop(0) else attempts(*given))
+    monkeypatch.setattr(client, "_attempts", lambda *given: [] if blind.pop(0) else attempts(*given))
     for after in (0, 0.01):
         record(store, other(outcome, after), dataset=DATA)
     monkeypatch.undo()
-    monkeypatch.setattr(sqlite_writer, "REVISION", "another")
+    monkeypatch.setattr(sql, "REVISION", "another")
     stays = check_whole(store, outcome)
     if first_sees:
         assert record(store, outcome, dataset=DATA) == stays
@@ -103,7 +103,7 @@ def test_a_run_that_is_repeated_is_recorded_anew(store: Store) -> None:
     assert [run.info.status for run in active(store)] == ["FINISHED"] * 2
 
 
-def test_what_is_recorded_while_it_is_taken_for_dead_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_recorded_while_it_is_taken_for_dead_stays(store: Store) -> None:
     """A sweep in another folder knows nothing of our claim: it sees a run that goes on, and we finish it just then."""
     outcome = make_outcome()
     seen = store.client.create_run(
@@ -112,16 +112,8 @@ def test_what_is_recorded_while_it_is_taken_for_dead_stays(store: Store, monkeyp
         tags={names.FINGERPRINT: fingerprint_of(outcome)},
     )
     record(store, outcome, dataset=DATA)
-    from mlflow.store.entities import PagedList
-
-    search = type(store.client).search_runs
-
-    def as_before(self: Any, ids: list[str], wanted: str = "", **named: Any) -> Any:
-        return PagedList([seen], None) if "'RUNNING'" in wanted else search(self, ids, wanted, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(store.client), "search_runs", as_before)
-        assert store.supersede("study", [fingerprint_of(outcome)]) == 1
+    before = Run(seen.info.run_id, "study", "RUNNING", seen.info.run_name, outcome.started, tags=dict(seen.data.tags))
+    assert client.supersede(store.client, [before]) == 1
     run = store.client.get_run(seen.info.run_id)
     assert names.SUPERSEDED not in run.data.tags
     assert check_whole(store, outcome) == seen.info.run_id

@@ -18,14 +18,13 @@ from typing import Any
 
 import pytest
 from tests.tracking.conftest import copy_store
-from tests.tracking.outcomes import make_outcome, record
+from tests.tracking.outcomes import DATA, make_outcome, record
 
-from goldfish.tracking import sqlite_writer
-from goldfish.tracking.new_run import NewRun, new_run
+from goldfish.tracking import sql
+from goldfish.tracking.run import NewRun, new_run
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome, Point
 
-DATA = {"name": "recall", "digest": "0123abcd" * 8, "source": "synthetic", "schema": '{"inputs": "int64"}'}
 TABLES = ["runs", "params", "tags", "metrics", "latest_metrics", "datasets", "inputs", "input_tags"]
 
 
@@ -46,13 +45,29 @@ def outcomes() -> list[Outcome]:
     return [make_outcome(), odd, failed, long]
 
 
+def interrupt(store: Store) -> str:
+    """Record an attempt that was broken off."""
+    return store.record_interrupted(
+        make_outcome(seed=4).config,
+        experiment_name="study",
+        sweep="s",
+        fingerprint="f" * 64,
+        source_hash="a" * 64,
+        provenance={"commit": "c" * 40},
+        reason="SIGTERM at step 12",
+        started=1.8e9,
+    )
+
+
 def through_client(*arguments: Any) -> None:
-    """In place of sqlite_writer.write: it leaves everything to MLflow's client."""
+    """In place of sql.write: it leaves everything to MLflow's client."""
 
 
 @pytest.fixture
 def both(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Store]:
     """Two stores with the same outcomes, one written straight, one through MLflow's client."""
+    check_schema()
+    monkeypatch.setattr("goldfish.tracking.store.time.time", lambda: 1.8e9 + 60)  # when the interrupted one ends
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     stores = {}
     for name in ("straight", "client"):
@@ -61,12 +76,13 @@ def both(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     for name, store in stores.items():
         with monkeypatch.context() as patch:
             if name == "client":
-                patch.setattr(sqlite_writer, "write", through_client)
+                patch.setattr(sql, "write", through_client)
             else:
                 store.experiment("study")
                 patch.setattr(type(store.client), "create_run", None)  # so that no run can be written by it
             for outcome in outcomes():
                 record(store, outcome, dataset=DATA)
+            interrupt(store)
     return stores
 
 
@@ -101,7 +117,8 @@ def test_every_row_of_every_table_is_what_the_client_writes(both: dict[str, Stor
         assert straight[table] == client[table], table
     for table in TABLES:
         assert straight[table], table
-    assert len(straight["runs"]) == 4
+    assert [row.count(("str", "KILLED")) for row in map(list, straight["runs"])].count(1) == 1
+    assert len(straight["runs"]) == 5
     assert len(straight["datasets"]) == 1
     assert len(straight["inputs"]) == len(straight["input_tags"]) == 4
 
@@ -110,7 +127,7 @@ def test_mlflow_shows_the_same(both: dict[str, Store]):
     shown: dict[str, list[Any]] = {}
     for name, store in both.items():
         runs = store.client.search_runs([store.experiment("study")], order_by=["attributes.run_name"])
-        assert len(runs) == 4
+        assert len(runs) == 5
         shown[name] = []
         for run in runs:
             run_id, histories = run.info.run_id, {}
@@ -135,16 +152,26 @@ def test_files_are_what_the_client_copies(both: dict[str, Store]):
     assert len(files["straight"]) == 4 + 3
 
 
-def test_the_schema_is_the_one_that_is_known():
-    """When this fails after an upgrade of MLflow: compare the tables, then correct REVISION."""
+def check_schema() -> None:
+    """Fail, and say what is to be done, where the installed MLflow has another schema than the one that is known."""
     from mlflow.store.db.utils import _get_latest_schema_revision
+    from mlflow.version import VERSION
 
-    assert _get_latest_schema_revision() == sqlite_writer.REVISION
+    latest = _get_latest_schema_revision()
+    if latest != sql.REVISION:
+        pytest.fail(
+            f"MLflow {VERSION} has schema {latest}, sql.py knows {sql.REVISION}: the client writes every run. "
+            f"Set sql.REVISION = {latest!r}, run this file, and correct sql.py until each table is the same."
+        )
+
+
+def test_the_schema_is_the_one_that_is_known():
+    check_schema()
 
 
 def test_another_schema_is_left_to_the_client(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sqlite_writer, "REVISION", "000000000000")
-    monkeypatch.setattr(sqlite_writer, "_insert_run", None)
+    monkeypatch.setattr(sql, "REVISION", "000000000000")
+    monkeypatch.setattr(sql, "_insert_run", None)
     run_id = record(store, make_outcome(), dataset=DATA)
     assert store.runs()["run_id"].tolist() == [run_id]
     assert len(store.curves()) == len(make_outcome().curves)
@@ -154,7 +181,7 @@ def left_to_the_client(store: Store, run: NewRun) -> bool:
     """Whether a run is refused; nothing of it may be written then."""
     assert store.path is not None
     artifacts: list[Path] = []
-    run_id = sqlite_writer.write(store.path, store.experiment("study"), run, artifacts.append)
+    run_id = sql.write(store.path, store.experiment("study"), run, artifacts.append)
     assert bool(artifacts) == (run_id is not None)
     return run_id is None
 
@@ -180,7 +207,7 @@ CHANGES: dict[str, Callable[[NewRun], NewRun]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_mlflow_would_cut_choose_or_refuse_is_left_to_it(store: Store, change: str):
-    run = new_run(make_outcome(), {}, DATA)
+    run = new_run(replace(make_outcome(), dataset=DATA), {})
     assert left_to_the_client(store, CHANGES[change](run))
     assert store.client.search_runs([store.experiment("study")]) == []
     assert not left_to_the_client(store, run)
@@ -192,15 +219,15 @@ def test_artifacts_that_lie_elsewhere_are_left_to_the_client(store: Store, place
     assert store.path is not None
     with closing(sqlite3.connect(store.path)) as connection, connection:
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (place, experiment))
-    assert left_to_the_client(store, new_run(make_outcome(), {}, None))
+    assert left_to_the_client(store, new_run(make_outcome(), {}))
 
 
 def test_a_folder_that_is_no_uri_is_written_to(store: Store, tmp_path: Path):
     place = str(tmp_path / "50 % ü")
     experiment = store.client.create_experiment("plain", artifact_location=place)
     assert store.path is not None
-    run = new_run(make_outcome(), {}, None)
-    run_id = sqlite_writer.write(store.path, experiment, run, lambda folder: (folder / "x").touch())
+    run = new_run(make_outcome(), {})
+    run_id = sql.write(store.path, experiment, run, lambda folder: (folder / "x").touch())
     assert (tmp_path / "50 % ü" / str(run_id) / "artifacts" / "x").is_file()
     assert [item.path for item in store.client.list_artifacts(str(run_id))] == ["x"]
 
@@ -208,7 +235,7 @@ def test_a_folder_that_is_no_uri_is_written_to(store: Store, tmp_path: Path):
 def test_an_experiment_deleted_meanwhile_gets_no_run(store: Store):
     experiment = store.experiment("study")
     store.client.delete_experiment(experiment)
-    assert left_to_the_client(store, new_run(make_outcome(), {}, None))
+    assert left_to_the_client(store, new_run(make_outcome(), {}))
 
 
 def empty(store: Store) -> bool:
@@ -232,7 +259,7 @@ def test_writing_that_fails_in_the_middle_leaves_nothing(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_writer, broken, fail)
+        patch.setattr(sql, broken, fail)
         with pytest.raises(type(error)):
             record(store, make_outcome(), dataset=DATA)
     assert empty(store)
@@ -272,14 +299,16 @@ def test_an_interrupt_after_the_commit_leaves_the_files(store: Store, monkeypatc
 
 KILLED = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from tests.tracking.outcomes import make_outcome
-from goldfish.tracking import sqlite_writer
-from goldfish.tracking.new_run import new_run
+from goldfish.tracking import sql
+from goldfish.tracking.run import new_run
 data = {"name": "recall", "digest": "d", "source": "synthetic"}
-sqlite_writer._insert_dataset = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
-sqlite_writer._CACHE = 40  # so that rows reach the file before the transaction ends
-sqlite_writer.write(Path(sys.argv[1]), sys.argv[2], new_run(make_outcome(length=300), {}, data), lambda folder: None)
+sql._insert_dataset = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+sql._CACHE = 40  # so that rows reach the file before the transaction ends
+run = new_run(replace(make_outcome(length=300), dataset=data), {})
+sql.write(Path(sys.argv[1]), sys.argv[2], run, lambda folder: None)
 """
 
 
@@ -303,15 +332,15 @@ def test_writing_waits_for_another_writer(store: Store):
     with closing(sqlite3.connect(store.path, check_same_thread=False, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         release = threading.Timer(0.3, other.execute, ["COMMIT"])
-        run = new_run(make_outcome(), {}, None)
-        assert sqlite_writer.write(store.path, experiment, run, lambda folder: release.start()) is not None
+        run = new_run(make_outcome(), {})
+        assert sql.write(store.path, experiment, run, lambda folder: release.start()) is not None
         release.join()
     assert len(store.client.search_runs([experiment])) == 1
 
 
 def test_a_database_that_stays_locked_is_told(store: Store, monkeypatch: pytest.MonkeyPatch):
     store.experiment("study")
-    monkeypatch.setattr(sqlite_writer, "_PATIENCE", 0.1)
+    monkeypatch.setattr(sql, "_PATIENCE", 0.1)
     assert store.path is not None
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

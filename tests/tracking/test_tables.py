@@ -9,8 +9,8 @@ import pytest
 from tests.tracking.outcomes import fingerprint_of, make_outcome, record
 
 from goldfish.errors import ConfigError
-from goldfish.tracking.export import curves_table, export, runs_table
 from goldfish.tracking.store import Store
+from goldfish.tracking.tables import curves_table, export, runs_table
 from goldfish.training.outcome import Verdict
 
 HEAD = ["fingerprint", "outcome", "reason", "cell", "init", "task", "length", "seed", "hidden_size"]
@@ -48,7 +48,7 @@ def test_each_run_stands_once_and_a_result_goes_before_a_newer_failure(store: St
     assert table["reason"].tolist() == ["", "no room", ""]
     curves = curves_table(store, store.runs("study"))
     assert set(curves["fingerprint"]) == {fingerprint_of(outcome)}
-    assert len(curves) == len(store.curves(run_ids=[kept]))
+    assert len(curves) == len(store.curves([kept]))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
