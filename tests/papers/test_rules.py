@@ -7,7 +7,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from goldfish.papers import rules
 from goldfish.papers.rules import INCONCLUSIVE, NOT, REPRODUCED, Times
@@ -73,21 +72,6 @@ def test_bound(values: list[float], verdict: str) -> None:
     mirrored = {REPRODUCED: NOT, NOT: REPRODUCED}.get(verdict, verdict)
     assert rules.bound(values, 0.5, above=True).verdict == verdict
     assert rules.bound(values, 0.5, above=False).verdict == mirrored
-
-
-NUMBERS = st.lists(st.integers(-500, 500).map(lambda value: value / 100), min_size=2, max_size=9, unique=True)
-
-
-@given(NUMBERS, NUMBERS)
-def test_welch_against_scipy(first: list[float], second: list[float]) -> None:
-    found = rules.difference(first, second)
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(interval.low, abs=1e-9), pytest.approx(interval.high, abs=1e-9))
-
-
-def test_welch_without_spread() -> None:
-    found = rules.difference([1.0, 1.0], [0.5, 0.5])
-    assert (found.estimate, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_order() -> None:

@@ -1,4 +1,4 @@
-"""Intervals over seeds. The seed is the replication unit; every interval here is two-sided, at 95 % by default.
+"""Intervals over seeds, two-sided and at 95 %: the seed is the replication unit.
 
 Counts get Wilson's score interval, means over seeds Student's t-interval below ten seeds and the bias-corrected and
 accelerated bootstrap from ten on. Random draws have a fixed seed: the same numbers give the same interval.
@@ -7,13 +7,14 @@ accelerated bootstrap from ten on. Random draws have a fixed seed: the same numb
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import stats
 
 LEVEL = 0.95
 BOOTSTRAP_FROM = 10  # below ten seeds (or groups) a bootstrap interval is too short
@@ -44,63 +45,59 @@ class Interval:
         return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
 
-def wilson_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson_interval(successes: int, n: int) -> Interval:
     """Interval of a proportion (Wilson, JASA 22, 1927). Raises ValueError unless 0 ≤ successes ≤ n and n ≥ 1."""
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"{successes} of {n} is no proportion")
-    z = _normal_quantile(level)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # At 0 and n the end is exactly 0 and 1; rounding would leave 1e-17.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Interval(share, low, high, n, "Wilson")
+    interval = stats.binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return Interval(successes / n, float(interval.low), float(interval.high), n, "Wilson")
 
 
-def t_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """Student's interval of the mean; a single value has none."""
-    sample = _finite(values)
-    n = len(sample)
-    if n == 1:
-        return Interval(float(sample[0]), math.nan, math.nan, 1, "t")
-    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)
-    mean = float(sample.mean())
-    return Interval(mean, mean - half, mean + half, n, "t")
+def mean_interval(values: Iterable[float]) -> Interval:
+    """The mean over seeds and its interval: Student's t below ten seeds, bootstrap from ten on; none of a single one.
 
-
-def bootstrap_interval(values: Iterable[float], level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
-    """Bias-corrected and accelerated bootstrap of the mean (Efron, JASA 82, 1987).
-
-    Raises ValueError below ten values: there a t-interval is the better one.
+    The bootstrap is the bias-corrected and accelerated one (Efron, JASA 82, 1987).
     """
     sample = _finite(values)
-    n = len(sample)
+    mean, n = float(sample.mean()), len(sample)
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, n, "t")
     if n < BOOTSTRAP_FROM:
-        raise ValueError(f"a bootstrap interval takes {BOOTSTRAP_FROM} values or more, got {n}")
-    mean = float(sample.mean())
-    if np.ptp(sample) == 0:
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1) * stats.sem(sample))
+        return Interval(mean, mean - half, mean + half, n, "t")
+    if np.ptp(sample) == 0:  # of equal values scipy has no acceleration, and so no interval
         return Interval(mean, mean, mean, n, "bootstrap")
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
-    means = sample[generator.integers(n, size=(resamples, n))].mean(axis=1)
-    below = (np.count_nonzero(means < mean) + 0.5 * np.count_nonzero(means == mean)) / resamples
-    bias = float(special.ndtri(below))
-    without = (sample.sum() - sample) / (n - 1)  # the jackknife
-    deviation = without.mean() - without
-    acceleration = float((deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5))
-    shifts = bias + _normal_quantile(level) * np.array([-1.0, 1.0])
-    low, high = np.quantile(means, special.ndtr(bias + shifts / (1 - acceleration * shifts)))
+    bootstrap = stats.bootstrap((sample,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, rng=BOOTSTRAP_SEED)
+    low, high = bootstrap.confidence_interval
     return Interval(mean, float(low), float(high), n, "bootstrap")
 
 
-def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """The mean over seeds and its interval: Student's t below ten seeds, bootstrap from ten on."""
-    sample = list(values)
-    return (t_interval if len(sample) < BOOTSTRAP_FROM else bootstrap_interval)(sample, level)
+def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """first's mean minus second's, with Welch's interval (Biometrika 34, 1947); none with a single value on a side."""
+    a, b = _finite(first), _finite(second)
+    estimate, n = float(a.mean() - b.mean()), len(a) + len(b)
+    if min(len(a), len(b)) < 2:
+        return Interval(estimate, math.nan, math.nan, n, "Welch")
+    if np.ptp(a) == np.ptp(b) == 0:
+        return Interval(estimate, estimate, estimate, n, "Welch")
+    with warnings.catch_warnings():  # one side without spread, such as an accuracy of 1 at every seed, is no fault
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
+    return Interval(estimate, float(interval.low), float(interval.high), n, "Welch")
+
+
+def median_time(times: Iterable[float], solved: Iterable[bool]) -> float:
+    """Kaplan–Meier median of the times-to-solve: the first time at which at most half are unsolved, else inf.
+
+    `times` holds the step at which a run solved, or its budget where it did not: it stays at risk until then. A
+    diverged run is unsolved and stays at risk to the budget; a failed run is missing: leave it out.
+    """
+    sample = stats.CensoredData.right_censored(_finite(times), ~np.fromiter(solved, dtype=bool))
+    unsolved = stats.ecdf(sample).sf
+    reached = unsolved.quantiles[unsolved.probabilities <= 0.5 + 1e-12]  # products of fractions miss ½ by rounding
+    return float(reached[0]) if len(reached) else math.inf
 
 
 def rank_correlation(
-    x: Iterable[float], y: Iterable[float], groups: Sequence[Any], level: float = LEVEL, resamples: int = RESAMPLES
+    x: Iterable[float], y: Iterable[float], groups: Sequence[Any], resamples: int = RESAMPLES
 ) -> Interval:
     """Spearman's rank correlation, ties at their midrank, with an interval that respects groups.
 
@@ -121,39 +118,13 @@ def rank_correlation(
     if math.isnan(rho) or count < 4:
         return Interval(rho, math.nan, math.nan, count, "none")
     if count < BOOTSTRAP_FROM:
-        return _bonett_wright(rho, count, level)
+        return _bonett_wright(rho, count)
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     draws = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     drawn = _weighted_spearman(draws[:, member].astype(float), *below)
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail])  # a draw whose x or y is constant has no correlation
     return Interval(rho, float(low), float(high), count, "bootstrap over groups")
-
-
-def kaplan_meier(times: Iterable[float], solved: Iterable[bool]) -> tuple[Floats, Floats]:
-    """Survival after each time at which a run solved (Kaplan and Meier, JASA 53, 1958).
-
-    `times` holds the step at which a run solved, or its budget where it did not: it stays at risk until then. A
-    diverged run is unsolved and stays at risk to the budget; a failed run is missing: leave it out.
-    Returns the distinct solving times, ascending, and the share still unsolved after each.
-    """
-    when = _finite(times)
-    event = np.fromiter(solved, dtype=bool)
-    moments = np.unique(when[event])
-    at_risk = np.array([np.count_nonzero(when >= moment) for moment in moments], dtype=float)
-    solving = np.array([np.count_nonzero(event & (when == moment)) for moment in moments], dtype=float)
-    return moments, np.cumprod(1 - solving / at_risk)
-
-
-def median_time(times: Iterable[float], solved: Iterable[bool]) -> float:
-    """Kaplan–Meier median: the first time at which at most half are unsolved; inf when that is never reached."""
-    moments, unsolved = kaplan_meier(times, solved)
-    reached = moments[unsolved <= 0.5 + 1e-12]  # products of fractions miss one half by rounding
-    return float(reached[0]) if len(reached) else math.inf
-
-
-def _normal_quantile(level: float) -> float:
-    return float(special.ndtri(0.5 + level / 2))
 
 
 def _finite(values: Iterable[float]) -> Floats:
@@ -164,10 +135,10 @@ def _finite(values: Iterable[float]) -> Floats:
     return sample
 
 
-def _bonett_wright(rho: float, groups: int, level: float) -> Interval:
+def _bonett_wright(rho: float, groups: int) -> Interval:
     if abs(rho) >= 1 - 1e-12:
         return Interval(rho, math.nan, math.nan, groups, "none")
-    half = _normal_quantile(level) * math.sqrt((1 + rho**2 / 2) / (groups - 3))
+    half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt((1 + rho**2 / 2) / (groups - 3))
     return Interval(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), groups, "Bonett–Wright")
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy.stats import fisher_exact
 
-from goldfish.figures.statistics import Interval, mean_interval
+from goldfish.figures.statistics import difference, mean_interval
 
 REPRODUCED, NOT, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 ALPHA = 0.05
@@ -47,8 +47,6 @@ def success(solved: int, n: int, published: int, published_n: int) -> Judged:
 
 def fisher(a: int, n: int, b: int, m: int) -> float:
     """Two-sided p of Fisher's exact test that a of n and b of m have one probability."""
-    from scipy.stats import fisher_exact
-
     return float(fisher_exact([[a, n - a], [b, m - b]]).pvalue)
 
 
@@ -123,21 +121,6 @@ def ratio(fast: Times, slow: Times, least: float) -> Judged:
     if found.low >= math.log(least) and all(fast.solved):
         return Judged(REPRODUCED, told)
     return Judged(NOT if found.high < math.log(least) and all(slow.solved) else INCONCLUSIVE, told)
-
-
-def difference(first: Sequence[float], second: Sequence[float], level: float = 1 - ALPHA) -> Interval:
-    """first's mean minus second's, with Welch's interval (Biometrika 34, 1947); none with a single value on a side."""
-    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
-    estimate = float(a.mean() - b.mean())
-    if min(len(a), len(b)) < 2:
-        return Interval(estimate, math.nan, math.nan, len(a) + len(b), "Welch")
-    parts = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    total = float(sum(parts))
-    if total == 0:
-        return Interval(estimate, estimate, estimate, len(a) + len(b), "Welch")
-    freedom = total**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    half = float(special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(total)
-    return Interval(estimate, estimate - half, estimate + half, len(a) + len(b), "Welch")
 
 
 def _one_side(low: float, high: float, told: str, *, above: bool) -> Judged:
