@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from goldfish.figures import style
 from goldfish.figures.compare import NAMES, ORDER
 from goldfish.figures.palette import CELLS, OTHERS
+from goldfish.figures.table import aligned, piped
 
 TRAINING, GENERATION = "training step", "generated token"
 COLOURS = CELLS | {"tcn": OTHERS[0], "transformer": OTHERS[3]}
@@ -20,14 +21,14 @@ SPREAD = 0.1  # interquartile range of a point beyond which it is told
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the figure into `out`, as PDF and PNG, and write the table; returns the files written."""
     written = out / "table.md"
-    blocks = [f"**{title}**\n\n{_piped(rows)}" for title, rows in _blocks(runs).items()]
+    blocks = [f"**{title}**\n\n{piped(rows)}" for title, rows in _blocks(runs).items()]
     written.write_text("`goldfish reproduce achilles_heel`\n\n" + "\n\n".join(blocks) + "\n", encoding="utf-8")
     return [written, *style.save(figure(runs), out / "figure1_cost")]
 
 
 def table(runs: pd.DataFrame) -> str:
     """What the experiment ends with."""
-    return "\n\n".join(f"{title}\n{_aligned(rows)}" for title, rows in _blocks(runs).items())
+    return "\n\n".join(f"{title}\n{aligned(rows)}" for title, rows in _blocks(runs).items())
 
 
 @style.paper()
@@ -127,13 +128,3 @@ def _packing(runs: pd.DataFrame) -> list[list[str]]:
             gains = [float(keyed[network, 1, *point] / keyed[network, pack, *point]) for point in points]
             rows.append([NAMES[network], str(pack), *(f"{gain:.2g}×" for gain in gains)])
     return rows
-
-
-def _piped(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

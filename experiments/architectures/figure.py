@@ -8,6 +8,7 @@ import pandas as pd
 
 from goldfish.figures import compare, style
 from goldfish.figures.compare import Panel
+from goldfish.figures.table import aligned, piped
 
 PUBLISHED = pd.read_csv(Path(__file__).with_name("published.csv"))
 # task, dataset → what is told of it, the first in the figure
@@ -26,7 +27,7 @@ METRICS = {
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the figure into `out`, as PDF and PNG, and write the table; returns the files written."""
     written = out / "table.md"
-    blocks = [f"**{title}**\n\n{compare.markdown(panels)}" for title, panels in _blocks(runs).items()]
+    blocks = [f"**{title}**\n\n{piped(compare.rows(panels))}\n" for title, panels in _blocks(runs).items()]
     written.write_text("`goldfish reproduce architectures`\n\n" + "\n".join(blocks), encoding="utf-8")
     translations = out / "translations.md"
     translations.write_text(_translations(runs), encoding="utf-8")
@@ -40,7 +41,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
 
 def table(runs: pd.DataFrame) -> str:
     """The tables that the experiment ends with."""
-    return "\n\n".join(f"{title}\n{compare.text(panels)}" for title, panels in _blocks(runs).items())
+    return "\n\n".join(f"{title}\n{aligned(compare.rows(panels))}" for title, panels in _blocks(runs).items())
 
 
 def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:

@@ -37,11 +37,6 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     ]
 
 
-def table(runs: pd.DataFrame) -> str:
-    """What the experiment ends with."""
-    return beside.text(Path(__file__).parent, runs)
-
-
 @style.paper()
 def slopes(runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     """Left: every seed's slope over ½ ln χ against σ_w, for each R. Right: decay per step of gated cells."""
@@ -77,17 +72,10 @@ def _gates(ax: Axes, runs: pd.DataFrame) -> None:
         rows = runs[(runs["cell"] == cell) & (runs["init"] == init)]
         rows = rows[rows["init.b_f"] == bias] if bias is not None else rows
         values = rows["gradient/decay_rate_before"].astype(float).dropna()
-        if values.empty:
-            continue
-        place, interval = len(names), mean_interval(values)
-        names.append(name)
-        ax.plot(values, [place] * len(values), "o", color=CELLS[cell], markersize=2.2, markerfacecolor="none")
-        if interval.known:
-            ax.plot([interval.low, interval.high], [place, place], color=CELLS[cell], linewidth=0.8)
-        ax.plot([interval.estimate], [place], "D", color=CELLS[cell], markersize=3)
-    style.ticks(ax.yaxis, [float(place) for place in range(len(names))])
-    ax.set_yticklabels(names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
+        if len(values):
+            style.interval(ax, mean_interval(values), values, len(names), CELLS[cell])
+            names.append(name)
+    style.rows(ax, names)
     ax.set_xlabel("slope of ln‖dL/d(h, c)_t‖ a step")
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from goldfish.figures import style
+from goldfish.figures.table import piped
 
 COLOURS = {"holds": "#009E73", "holds under conditions": "#E69F00", "does not hold": "#D55E00"}
 
@@ -16,9 +17,8 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Write the page, and draw the claims with their verdicts as PDF and PNG; returns the files written."""
     written = out / "table.md"
     head = ["claim", "verdict", "measured", "rule", "experiment"]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(str(row[key]) for key in head)} |" for row in runs.to_dict("records")]
-    written.write_text("`goldfish reproduce claims`\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    rows = [[str(row[key]) for key in head] for row in runs.to_dict("records")]
+    written.write_text(f"`goldfish reproduce claims`\n\n{piped([head, *rows])}\n", encoding="utf-8")
     return [written, *style.save(figure(runs), out / "figure1_claims")]
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 
 from goldfish.errors import ConfigError
 from goldfish.figures import grid
-from goldfish.figures.load import figure_module
 from goldfish.figures.statistics import Interval, mean_interval
 from goldfish.papers import experiment as experiments
 from goldfish.papers import results
@@ -63,7 +62,7 @@ def _table(name: str, scale: str) -> pd.DataFrame | None:
         runs, curves = results.read(results.find(found, scale))
     except ConfigError:
         return None
-    table = figure_module(found.folder).summary(runs, curves) if name == "goldfish" else runs
+    table = found.module("figure").summary(runs, curves) if name == "goldfish" else runs
     return table if isinstance(table, pd.DataFrame) else None
 
 
@@ -79,11 +78,6 @@ def _mean(rows: pd.DataFrame, metric: str) -> Interval:
     return mean_interval(values.groupby(kept["seed"]).mean())
 
 
-def _written(interval: Interval, digits: int = 2) -> str:
-    half = f" ± {(interval.high - interval.low) / 2:.{digits}f}" if interval.known else ""
-    return f"{interval.estimate:.{digits}f}{half}"
-
-
 def _order(runs: pd.DataFrame, cell: str, length: int | None = None) -> pd.DataFrame:
     rows = runs[(runs["task"] == "temporal_order") & (runs["cell"] == cell)]
     return rows if length is None else rows[rows["length"] == length]
@@ -92,7 +86,7 @@ def _order(runs: pd.DataFrame, cell: str, length: int | None = None) -> pd.DataF
 def _counts_lose_order(runs: pd.DataFrame) -> Verdict:
     found = {cell: _mean(_order(runs, cell), "test/pair_accuracy") for cell in ("bag_of_words", "tfidf")}
     best = max(_mean(_order(runs, cell), "test/pair_accuracy").estimate for cell in RECURRENT)
-    told = ", ".join(f"{name.replace('_', ' ')} {_written(interval)}" for name, interval in found.items())
+    told = ", ".join(f"{name.replace('_', ' ')} {interval.written(2)}" for name, interval in found.items())
     holds = all(abs(interval.estimate - 0.5) < 0.05 for interval in found.values()) and best > 0.95
     return f"AB or BA: {told}; best recurrent network {best:.2f}", HOLDS if holds else NOT
 
@@ -103,14 +97,14 @@ def _order_tells_sentiment(runs: pd.DataFrame) -> Verdict:
     best = {cell: _mean(written[written["cell"] == cell], "test/accuracy") for cell in (*RECURRENT, "tfidf")}
     chosen = max(RECURRENT, key=lambda cell: _mean(written[written["cell"] == cell], "val/accuracy").estimate)
     ours, theirs = best[chosen], best["tfidf"]
-    told = f"{chosen.upper()} (by validation) {_written(ours, 3)}, TF-IDF {_written(theirs, 3)}"
+    told = f"{chosen.upper()} (by validation) {ours.written(3)}, TF-IDF {theirs.written(3)}"
     return told, HOLDS if ours.low > theirs.high else NOT
 
 
 def _window_forgets(runs: pd.DataFrame) -> Verdict:
     lengths = sorted(set(_order(runs, "feedforward")["length"]))
     found = {length: _mean(_order(runs, "feedforward", length), "test/accuracy") for length in lengths}
-    told = ", ".join(f"T = {length}: {_written(interval)}" for length, interval in found.items())
+    told = ", ".join(f"T = {length}: {interval.written(2)}" for length, interval in found.items())
     inside, beyond = found[lengths[0]].estimate, found[lengths[-1]].estimate
     if inside < 0.95:
         return f"window of 10; {told}", UNKNOWN
@@ -120,7 +114,7 @@ def _window_forgets(runs: pd.DataFrame) -> Verdict:
 def _recurrence_reads_order(runs: pd.DataFrame) -> Verdict:
     longest = max(_order(runs, "gru")["length"])
     found = {cell: _mean(_order(runs, cell, longest), "test/accuracy") for cell in RECURRENT}
-    told = ", ".join(f"{cell.upper()} {_written(interval)}" for cell, interval in found.items())
+    told = ", ".join(f"{cell.upper()} {interval.written(2)}" for cell, interval in found.items())
     good = sum(interval.estimate > 0.95 for interval in found.values())
     return f"temporal order, T = {longest}: {told}", HOLDS if good == len(found) else CONDITIONS if good else NOT
 
@@ -135,7 +129,7 @@ def _three_architectures(runs: pd.DataFrame) -> Verdict:
         rows = rows[rows["task.dataset"] != "wnut_17"]
         chance = float(grid.column(rows, "recall/chance").dropna().max())
         least = min((_mean(rows[rows["cell"] == cell], metric) for cell in ("lstm", "gru")), key=lambda i: i.estimate)
-        told.append(f"{task} {_written(least)} (chance {chance:.2f})")
+        told.append(f"{task} {least.written(2)} (chance {chance:.2f})")
         good += least.low > chance or (not least.known and least.estimate > chance)
     return "; ".join(told), HOLDS if good == len(asked) else CONDITIONS if good else NOT
 
@@ -152,7 +146,7 @@ def _by_task(table: pd.DataFrame, cell: str, init: str, metric: str) -> dict[str
 
 
 def _listed(found: Mapping[str, Interval], digits: int = 1) -> str:
-    return ", ".join(f"{task} {_written(interval, digits)}" for task, interval in found.items())
+    return ", ".join(f"{task} {interval.written(digits)}" for task, interval in found.items())
 
 
 def _all_or_some(passed: list[bool]) -> str:

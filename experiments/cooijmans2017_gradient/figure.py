@@ -22,11 +22,6 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     ]
 
 
-def table(runs: pd.DataFrame) -> str:
-    """What the experiment ends with."""
-    return beside.text(Path(__file__).parent, runs)
-
-
 @style.paper()
 def gradient(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """log10 of the adjoint's norm by lag, of the joint state (h, c): every seed's median over the probe batch."""

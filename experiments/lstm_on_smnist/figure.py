@@ -20,11 +20,6 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     return [*beside.save(FOLDER, runs, out), *style.save(scores(runs), out / "figure2_scores")]
 
 
-def table(runs: pd.DataFrame) -> str:
-    """What the experiment ends with."""
-    return beside.text(FOLDER, runs)
-
-
 @style.paper()
 def scores(runs: pd.DataFrame) -> Figure:
     """Test accuracy of every seed, by setting, and the published values."""

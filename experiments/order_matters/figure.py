@@ -8,6 +8,7 @@ import pandas as pd
 
 from goldfish.figures import compare, style
 from goldfish.figures.compare import Panel
+from goldfish.figures.table import aligned, piped
 
 PAIR = "test/pair_accuracy"
 
@@ -15,7 +16,7 @@ PAIR = "test/pair_accuracy"
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw both figures into `out`, each as PDF and PNG, and write the table; returns the files written."""
     written = out / "table.md"
-    blocks = [f"**{title}**\n\n{compare.markdown(panels)}" for title, panels in _blocks(runs).items()]
+    blocks = [f"**{title}**\n\n{piped(compare.rows(panels))}\n" for title, panels in _blocks(runs).items()]
     written.write_text("`goldfish reproduce order_matters`\n\n" + "\n".join(blocks), encoding="utf-8")
     files = [written]
     for name, panels in _figures(runs).items():
@@ -26,7 +27,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
 
 def table(runs: pd.DataFrame) -> str:
     """The tables that the experiment ends with."""
-    return "\n\n".join(f"{title}\n{compare.text(panels)}" for title, panels in _blocks(runs).items())
+    return "\n\n".join(f"{title}\n{aligned(compare.rows(panels))}" for title, panels in _blocks(runs).items())
 
 
 def _figures(runs: pd.DataFrame) -> dict[str, list[Panel]]:

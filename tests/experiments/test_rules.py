@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 
 from goldfish.errors import ConfigError
-from goldfish.figures import accuracy_by_lag, compare
+from goldfish.figures import compare
 from goldfish.figures.compare import Panel
-from goldfish.figures.load import figure_module, measure_module, samples_module
+from goldfish.figures.table import piped
 from goldfish.papers import experiment
 
 
 @pytest.fixture(scope="module")
 def claims() -> ModuleType:
-    return measure_module(experiment.folder("claims"))
+    return experiment.read("claims").module("measure")
 
 
 def order(**pairs: float) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def test_what_was_not_measured_is_not_judged(
 
 
 def test_where_lines_cross() -> None:
-    crossing = figure_module(experiment.folder("achilles_heel")).crossing
+    crossing = experiment.read("achilles_heel").module("figure").crossing
     assert crossing([16, 64], [-1.0, -0.1]) == "faster at every length from 16 to 64"
     assert crossing([16, 64], [1.0, 0.1]) == "slower at every length from 16 to 64"
     assert crossing([16, 64, 256], [-1.0, -1.0, 1.0]) == "slower from T ≈ 128 on"
@@ -141,7 +141,8 @@ def test_survival_by_hand() -> None:
     rows = [("sentiment", "gru", "chrono", 0, x, value) for x, value in curve.items()]
     rows += [("sentiment", "gru", "chrono", 1, x, 0.8) for x in curve]
     rows += [("sentiment", "rnn", "pytorch", 0, x, 0.51) for x in curve]  # has learnt nothing
-    found = accuracy_by_lag.survival(pd.DataFrame(rows, columns=["task", "cell", "init", "seed", "x", "value"]), 0.5)
+    survival = experiment.read("goldfish").module("figure").survival
+    found = survival(pd.DataFrame(rows, columns=["task", "cell", "init", "seed", "x", "value"]), 0.5)
     assert found[["seed", "lag", "reached_end"]].values.tolist() == [
         [0, 10.0, False],
         [1, 30.0, True],
@@ -157,7 +158,7 @@ def test_networks_side_by_side() -> None:
     )  # fmt: skip
     panel = Panel("here", rows, levels={0.5: "chance"})
     assert compare.networks([panel]) == ["tfidf", "rnn", "gru"]
-    lines = compare.markdown([panel]).splitlines()
+    lines = piped(compare.rows([panel])).splitlines()
     assert lines[2] == "| TF-IDF | 4 | 0.500 (n=1) |"
     assert lines[3] == "| RNN | 7 | 0.500 (n=1) |", "a diverged run counts, at chance"
     assert lines[4].startswith("| GRU | 10 | 0.800 ± 1.27")  # t(0.975, 1) · s / √2 = 12.706 · 0.1
@@ -178,7 +179,7 @@ def test_a_diverged_network_is_never_the_best_side_by_side() -> None:
     assert compare.values(bits)["value"].tolist() == [2.0, math.inf, 3.0, 3.0]
     assert compare.values(bleu)["value"].tolist() == [20.0, 0.0, 10.0, 10.0]
     assert compare.values(seconds)["value"].tolist() == [8.0, 4.0, 9.0, 9.0]
-    assert "| GRU | 10 | ∞ (n=2, 1 diverged) |" in compare.markdown([bits])
+    assert "| GRU | 10 | ∞ (n=2, 1 diverged) |" in piped(compare.rows([bits]))
     means = [line for line in compare.draw([bits], "bits").axes[0].lines if line.get_marker() == "D"]
     assert [list(line.get_xdata()) for line in means] == [[3.0]]  # type: ignore[arg-type]
 
@@ -211,13 +212,14 @@ def test_a_diverged_network_is_at_chance_at_every_lag() -> None:
     curves = pd.DataFrame(
         {"fingerprint": "a", "quantity": "recall/accuracy_by_lag", "phase": "after", "x": [1.0, 9.0], "value": 0.8}
     )
-    found = accuracy_by_lag.by_lag(runs, curves)
+    goldfish = experiment.read("goldfish").module("figure")
+    found = goldfish.by_lag(runs, curves)
     assert found.groupby("x")["value"].mean().tolist() == pytest.approx([0.65, 0.65])
-    assert accuracy_by_lag.survival(found, 0.5)["lag"].tolist() == [9.0, 0.0]
+    assert goldfish.survival(found, 0.5)["lag"].tolist() == [9.0, 0.0]
 
 
 def test_a_seed_that_lacks_a_setting_has_no_spread() -> None:
-    samples = samples_module(experiment.folder("lstm_on_smnist")).samples
+    samples = experiment.read("lstm_on_smnist").module("samples").samples
     rows = pd.DataFrame(
         {"cell": "lstm", "optimizer": "adam", "optimizer.lr": [0.001, 0.01, 0.001, 0.01], "init": "chrono",
          "seed": [0, 0, 1, 1], "outcome": ["solved", "diverged", "solved", "failed"], "recall/chance": 0.1,
@@ -228,7 +230,7 @@ def test_a_seed_that_lacks_a_setting_has_no_spread() -> None:
 
 
 def test_a_length_that_is_lacking_is_not_taken_for_unsolved() -> None:
-    limits = samples_module(experiment.folder("chen2018_mean_field"))._limits
+    limits = experiment.read("chen2018_mean_field").module("samples")._limits
     rows = pd.DataFrame(
         {"init.sigma_w": 1.0, "R": 0.1, "seed": [0, 0, 0, 1, 1], "length": [8, 16, 32, 8, 32], "outcome": "solved"}
     )

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from goldfish.errors import ConfigError
-from goldfish.figures import load
 from goldfish.papers import results
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "forgetting" / "results" / "cpu"
@@ -23,13 +22,13 @@ def folder(tmp_path: Path) -> Path:
     copied.mkdir(parents=True)
     for name in TABLES:
         shutil.copy(RESULTS / name, copied)
-    load.read(copied)
+    results.read(copied)
     return copied
 
 
 def refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="goldfish reproduce forgetting --scale cpu") as caught:
-        load.read(folder)
+        results.read(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -65,13 +64,13 @@ def test_a_table_that_is_gone(folder: Path, name: str) -> None:
 
 def test_tables_are_complete_only_with_their_manifest(folder: Path, tmp_path: Path) -> None:
     """A process that is killed between two tables leaves none; the next one begins by removing it."""
-    runs, curves = load.read(folder)
+    runs, curves = results.read(folder)
     out = tmp_path / "out"
-    results.write(out, runs, curves, {}, "goldfish reproduce forgetting --scale cpu")
-    again, points = load.read(out)
+    results.write(out, {"runs.csv": runs, "curves.parquet": curves}, "goldfish reproduce forgetting --scale cpu")
+    again, points = results.read(out)
     pd.testing.assert_frame_equal(again, runs.reset_index(drop=True), check_dtype=False)
     assert len(points) == len(curves)
     broken = curves.drop(columns="x")
     with pytest.raises(KeyError):
-        results.write(out, runs.head(3), broken, {}, "goldfish reproduce forgetting --scale cpu")
+        results.write(out, {"runs.csv": runs.head(3), "curves.parquet": broken}, "goldfish reproduce forgetting")
     assert not (out / "manifest.json").exists()

@@ -123,3 +123,16 @@ def place(runs: pd.DataFrame, task: str, cell: str, init: str, length: int, *see
     """The runs of one point of the grid, as a mask."""
     at = (runs["task"] == task) & (runs["cell"] == cell) & (runs["init"] == init) & (runs["length"] == length)
     return at & runs["seed"].isin(seeds)
+
+
+def make_holed_sweep() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sweep with three runs diverged, two failed, three rows absent and one gradient of exactly zero."""
+    runs, curves = make_sweep()
+    runs, curves = diverge(runs, curves, place(runs, "recall", "rnn", "identity", 160, 0, 1, 2))
+    runs, curves = fail(runs, curves, place(runs, "digits", "lstm", "chrono", 128, 2, 3))
+    runs = runs[~place(runs, "recall", "gru", "xavier", 80, 3) & ~place(runs, "recall", "gru", "xavier", 40, 3)]
+    runs = runs[~place(runs, "digits", "rnn", "pytorch", 64, 0)].reset_index(drop=True)
+    zero = (curves["fingerprint"] == "recall-rnn-pytorch-160-1") & (curves["x"] > 150) & (curves["phase"] == "before")
+    curves = curves.copy()
+    curves.loc[zero, "value"] = -math.inf
+    return runs, curves

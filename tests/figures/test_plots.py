@@ -106,9 +106,10 @@ def test_norms_of_a_cell_share_axes_and_are_labelled_as_powers_of_ten(norms: Fig
         assert row[0].get_ylim()[0] < lowest
 
 
-def test_another_length_can_be_drawn_and_one_without_curves_is_refused(whole: Tables):
+def test_curves_without_norms_are_refused(whole: Tables):
+    runs, curves = whole
     with pytest.raises(ConfigError, match="log10_norm_by_lag: the curves hold none"):
-        gradient_norm.draw(*whole, lengths={"recall": 20, "digits": 64})
+        gradient_norm.draw(runs, curves[curves["quantity"] == "val/loss"])
 
 
 def test_accuracy_draws_every_seed_and_the_mean_with_its_interval(holed: Tables, accuracies: Figure):

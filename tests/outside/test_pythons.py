@@ -22,7 +22,7 @@ PACKAGES = (
 TESTS = (
     *("test_architecture.py", "config/test_config.py", "papers/test_rules.py"),
     *("sweep/test_claims.py", "composing/test_grids.py", "composing/test_overrides.py", "sweep/test_packs.py"),
-    *("papers/test_criterion.py", "papers/test_selection.py", "figures/test_statistics.py"),
+    *("papers/test_published.py", "papers/test_selection.py", "figures/test_statistics.py"),
 )
 COMPILED = """
 import pathlib, sys

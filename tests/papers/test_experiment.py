@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from goldfish.composing import compose
@@ -13,7 +14,7 @@ from goldfish.composing.compose import Composer
 from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.papers import experiment
-from goldfish.papers.experiment import Experiment
+from goldfish.papers.experiment import Experiment, _condition
 from goldfish.papers.plan import plan
 
 STUDY = """\
@@ -157,7 +158,7 @@ def test_the_working_directory_comes_first(study: Path, composer: Composer) -> N
 def test_every_experiment_expands(composer: Composer, name: str) -> None:
     read = experiment.read(name)
     assert {"smoke", "cpu", "gpu"} <= set(read.scales)
-    if read.measured:
+    if read.has("measure"):
         assert all(read.scale(scale).settings for scale in read.scales)
         with pytest.raises(ConfigError, match=f"{name}: has no runs, its measure.py makes its table"):
             plan(read, "cpu", composer)
@@ -339,3 +340,50 @@ def test_the_selection_of_the_documentation(study: Path, composer: Composer) -> 
 def test_single_runs_are_not_mixed_with_those_of_an_experiment() -> None:
     default = resolve({})["tracking"]["experiment_name"]
     assert default not in {name for folder in experiment.folders() for name in (folder, f"{folder}-selection")}
+
+
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Four runs validated at steps 10, 20 and 30; by the task's own criterion a alone is solved, at step 30."""
+    outcomes = {"a": "solved", "b": "unsolved", "c": "diverged", "d": "failed"}
+    runs = pd.DataFrame({"fingerprint": list(outcomes), "outcome": list(outcomes.values())})
+    runs["time_to_solve"] = [30.0, None, None, None]
+    runs["time_to_solve/censored"] = [0.0, 1.0, 1.0, None]
+    losses = {"a": [0.5, 0.03, 0.005], "b": [0.5, 0.06, 0.04], "c": [0.01, 0.01, 0.01]}
+    accuracies = {"a": [0.1, 0.8, 1.0], "b": [0.1, 0.9, 0.95], "c": [1.0, 1.0, 1.0]}
+    points = [
+        (name, quantity, "training", step, value)
+        for quantity, rows in (("val/loss", losses), ("val/accuracy", accuracies))
+        for name, row in rows.items()
+        for step, value in zip((10.0, 20.0, 30.0), row, strict=True)
+    ]
+    return runs, pd.DataFrame(points, columns=["fingerprint", "quantity", "phase", "x", "value"])
+
+
+@pytest.mark.parametrize(
+    ("criterion", "outcomes", "steps"),
+    [
+        ({"val/loss": "< 0.04"}, ["solved", "unsolved"], [20, None]),
+        ({"val/loss": "<= 0.04"}, ["solved", "solved"], [20, 30]),
+        ({"val/loss": "<= 0.06", "val/accuracy": ">= .95"}, ["solved", "solved"], [30, 30]),
+        ({"val/accuracy": "> 1"}, ["unsolved", "unsolved"], [None, None]),
+    ],
+)
+def test_the_first_validation_that_meets_every_condition(
+    criterion: dict[str, str], outcomes: list[str], steps: list[float | None]
+) -> None:
+    judged = Experiment("study", Path(), solved=criterion).judged(*tables())
+    assert judged["outcome"].tolist() == [*outcomes, "diverged", "failed"]
+    found = judged["time_to_solve"].tolist()
+    assert [None if pd.isna(step) else step for step in found] == [*steps, None, None]
+    assert judged["time_to_solve/censored"].tolist()[:2] == [float(step is None) for step in steps]
+
+
+def test_without_a_criterion_the_tasks_own_stands() -> None:
+    runs, curves = tables()
+    assert Experiment("study", Path()).judged(runs, curves) is runs
+
+
+@pytest.mark.parametrize(("metric", "condition"), [("test/loss", "< 1"), ("val/loss", "0.04"), ("val/loss", "< -")])
+def test_what_is_no_criterion_is_refused(metric: str, condition: str) -> None:
+    with pytest.raises(ConfigError, match=r"^solved\."):
+        _condition(metric, condition)

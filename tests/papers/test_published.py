@@ -25,7 +25,6 @@ RUNS = pd.DataFrame(
         "test/accuracy": [0.9, 0.91, 0.92, 0.2, None, 0.99] * 2,
     }
 )
-NONE = pd.DataFrame()
 
 
 def claim(**given: str | float) -> Claim:
@@ -52,11 +51,11 @@ def test_numbers_and_pairs() -> None:
     ],
 )
 def test_chosen_without_the_failed(select: dict[str, str], count: int) -> None:
-    assert len(published.chosen(RUNS, select)) == count
+    assert len(published.rows(claim(rule="above", metric="solved"), select, RUNS)) == count
 
 
 def test_a_diverged_run_is_unsolved_at_its_budget() -> None:
-    rows = published.chosen(RUNS, {"cell": "lstm"})
+    rows = published.rows(claim(rule="success", metric="solved"), {"cell": "lstm"}, RUNS)
     assert published.count(rows) == (3, 5)
     assert published.times(rows) == ([100, 110, 120, 1000, 1000], [True, True, True, False, False])
 
@@ -77,13 +76,15 @@ def test_a_diverged_run_is_unsolved_at_its_budget() -> None:
     ],
 )
 def test_judge(given: dict[str, str | float], verdict: str) -> None:
-    assert published.judge(claim(**given), RUNS, NONE).verdict == verdict
+    assert published.judge(claim(**given), RUNS).verdict == verdict
 
 
 def test_samples_are_asked_where_runs_have_no_such_column() -> None:
     samples = pd.DataFrame({"kind": ["slope"] * 3, "sigma_w": [1.0] * 3, "slope": [-0.18, -0.185, -0.19]})
     found = claim(rule="value", select="kind=slope sigma_w=1", metric="slope", value=-0.1864, tolerance=0.02)
-    assert published.judge(found, RUNS, samples).verdict == "reproduced"
+    runs = RUNS.copy()
+    runs.attrs["samples"] = samples.to_dict("records")
+    assert published.judge(found, runs).verdict == "reproduced"
 
 
 def test_the_figure_shows_each_claim_that_was_run() -> None:
@@ -92,15 +93,15 @@ def test_the_figure_shows_each_claim_that_was_run() -> None:
         claim(claim="two", rule="more", select="cell=lstm", versus="cell=rnn", metric="test/accuracy"),
         claim(claim="three", rule="above", select="cell=gru", metric="test/accuracy", value=0.5),
     ]
-    figure = draw(claims, RUNS, NONE)
+    figure = draw([(one, published.judge(one, RUNS)) for one in claims], RUNS)
     assert [[label.get_text() for label in ax.get_yticklabels()] for ax in figure.axes] == [["one"], ["two"]]
-    (nothing,) = draw(claims[2:], RUNS, NONE).axes
+    (nothing,) = draw([(one, published.judge(one, RUNS)) for one in claims[2:]], RUNS).axes
     assert [text.get_text() for text in nothing.texts] == ["None of the published settings was run at this scale."]
 
 
 def test_runs_that_were_not_solved_are_counted_beside_their_steps() -> None:
     asked = claim(claim="one", rule="ratio", select="cell=lstm", versus="cell=rnn", metric="time_to_solve", value=1.5)
-    ax = draw([asked], RUNS, NONE).axes[0]
+    ax = draw([(one, published.judge(one, RUNS)) for one in [asked]], RUNS).axes[0]
     assert ax.texts[0].get_text().endswith("\n4 unsolved"), "of each cell one unsolved and one diverged"
     assert "the budget where not" in ax.get_title()
 
@@ -114,7 +115,7 @@ def test_axes_of_the_figure() -> None:
         claim(claim="near", metric="near", unit="nats", **common),
         claim(claim="near, another unit", metric="near", unit="bits", **common),
     ]
-    far, near, other = draw(claims, runs, NONE).axes
+    far, near, other = draw([(one, published.judge(one, runs)) for one in claims], runs).axes
     assert [ax.get_title() for ax in (far, near, other)] == ["far (nats)", "near (nats)", "near (bits)"]
     assert [ax.get_xscale() for ax in (far, near)] == ["log", "linear"]
     expected = mean_interval(runs["near"][:5])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from matplotlib.transforms import offset_copy
 
-from goldfish.figures import grid, legend, style
+from goldfish.figures import grid, style
 from goldfish.figures.palette import cell_colours, cell_order, init_order, init_styles
 from goldfish.figures.statistics import BOOTSTRAP_FROM, Interval, mean_interval
 
@@ -32,7 +32,7 @@ def draw(runs: pd.DataFrame) -> Figure:
     rows = grid.scored(runs)
     tasks, cells = grid.tasks(runs), cell_order(runs["cell"])
     figure, axes = style.panels(
-        len(tasks), len(cells), height=1.35, left=0.42, right=0.08, top=0.22, bottom=legend.height(runs),
+        len(tasks), len(cells), height=1.35, left=0.42, right=0.08, top=0.22, bottom=style.legends_height(runs),
         gap=(0.14, 0.4), note=_note(covered),
     )  # fmt: skip
     for (row, task), (column, cell) in product(enumerate(tasks), enumerate(cells)):
@@ -45,7 +45,7 @@ def draw(runs: pd.DataFrame) -> Figure:
         ax.set_title(f"{task}, {cell.upper()}")
     style.share(axes)
     _label(axes)
-    legend.below(figure, axes, runs)
+    style.legends_below(figure, axes, runs)
     return figure
 
 

@@ -80,26 +80,18 @@ def draw(panels: Sequence[Panel], label: str, *, limits: tuple[float, float] | N
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
-        found = values(panel)
+        scores = values(panel)
         for level in panel.levels:
             ax.axvline(level, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
         for place, network in enumerate(order):
-            own = found.loc[found["cell"] == network, "value"]
-            colour = CELLS.get(network, _OTHER)
-            seen = own[np.isfinite(own)]
-            ax.plot(seen, [place] * len(seen), "o", markersize=2.2, markerfacecolor="none", markeredgecolor=colour,
-                    markeredgewidth=0.4, alpha=0.6, clip_on=False)  # fmt: skip
-            if 0 < len(own) == len(seen):  # with an infinite value there is no mean
-                interval = mean_interval(own)
-                if interval.known:
-                    ax.plot([interval.low, interval.high], [place, place], color=colour, linewidth=0.8)
-                ax.plot([interval.estimate], [place], "D", color=colour, markersize=3, clip_on=False, zorder=4)
+            own = scores.loc[scores["cell"] == network, "value"]
+            finite = own[np.isfinite(own)]
+            mean = mean_interval(own) if len(finite) == len(own) > 0 else None  # infinite values have none
+            style.interval(ax, mean, finite, place, CELLS.get(network, _OTHER))
             if network in panel.published:
                 ax.plot([panel.published[network]], [place], "*", color="black", markersize=5, zorder=5)
         ax.set_title(panel.title)
-        style.ticks(ax.yaxis, [float(place) for place in range(len(order))])
-        ax.set_yticklabels([NAMES.get(network, network) for network in order])
-        ax.set_ylim(len(order) - 0.4, -0.6)
+        style.rows(ax, [NAMES.get(network, network) for network in order])
         if limits:
             ax.set_xlim(*limits)
     for row in axes:
@@ -131,42 +123,26 @@ def _counted(panel: Panel) -> str:
     return f"{panel.title}: {', '.join(found)}" if found else ""
 
 
-def markdown(panels: Sequence[Panel], digits: int = 3) -> str:
-    """A row for each network, a column for each panel: mean ± half of its interval; parameters in the first panel."""
-    head = ["network", "parameters", *(panel.title for panel in panels)]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+def rows(panels: Sequence[Panel]) -> list[list[str]]:
+    """A row for each network, a column for each panel: mean ± half of its interval; parameters over all panels."""
+    table = [["network", "parameters", *(panel.title for panel in panels)]]
     for network in networks(panels):
-        cells = [_written(values(panel), network, digits) for panel in panels]
-        lines.append(f"| {' | '.join([NAMES.get(network, network), _parameters(panels, network), *cells])} |")
-    return "\n".join(lines) + "\n"
+        cells = [_written(values(panel), network) for panel in panels]
+        table.append([NAMES.get(network, network), _parameters(panels, network), *cells])
+    return table
 
 
-def text(panels: Sequence[Panel], digits: int = 3) -> str:
-    """The same, aligned for a terminal."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown(panels, digits).splitlines()]
-    kept = [row for row in rows if set("".join(row)) != {"-"}]
-    widths = [max(len(row[index]) for row in kept) for index in range(len(kept[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in kept
-    )
-
-
-def _written(found: pd.DataFrame, network: str, digits: int) -> str:
-    own = found.loc[found["cell"] == network, "value"]
+def _written(scores: pd.DataFrame, network: str) -> str:
+    own = scores.loc[scores["cell"] == network, "value"]
     if own.empty:
         return "–"
     infinite = int(np.isinf(own).sum())
     if infinite:
         return f"∞ (n={len(own)}, {infinite} diverged)"
-    interval = mean_interval(own)
-    half = f" ± {(interval.high - interval.low) / 2:.{digits}f}" if interval.known else ""
-    return f"{interval.estimate:.{digits}f}{half} (n={len(own)})"
+    return f"{mean_interval(own).written(3)} (n={len(own)})"
 
 
 def _parameters(panels: Sequence[Panel], network: str) -> str:
     """The numbers of parameters over all panels: one, or from the least to the most."""
-    found = pd.concat([panel.runs.loc[panel.runs["cell"] == network, "parameters"] for panel in panels]).dropna()
-    if found.empty:
-        return "–"
-    low, high = int(found.min()), int(found.max())
-    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+    counts = pd.concat([panel.runs.loc[panel.runs["cell"] == network, "parameters"] for panel in panels]).dropna()
+    return "–".join(f"{int(count):,}" for count in dict.fromkeys([counts.min(), counts.max()]) if count == count) or "–"

@@ -16,64 +16,49 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from goldfish.errors import ConfigError
-from goldfish.figures import grid, legend, style
+from goldfish.figures import grid, style
 from goldfish.figures.palette import cell_colours, cell_order, init_order, init_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 QUANTITY = "gradient/log10_norm_by_lag"
-MOMENTS = {"before": "before training", "half": "half-way", "after": "after training"}
+MOMENTS = {"before": "before training", "after": "after training"}
 
 
 @style.paper()
-def draw(
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    *,
-    lengths: Mapping[str, int] | None = None,
-    phases: tuple[str, ...] = ("before", "after"),
-    quantity: str = QUANTITY,
-) -> Figure:
-    """Draw the norms of every task at one length each: `lengths[task]`, the longest unless given.
+def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Draw the norms of every task at its longest sequences.
 
     runs: one row per run; curves: fingerprint, quantity, phase, x = lag, value = log10 norm.
     Raises ConfigError when the table has two runs of one place, or no such curve.
     """
     covered = grid.coverage(runs)
-    chosen = {task: (lengths or {}).get(task, max(grid.lengths(runs, task))) for task in grid.tasks(runs)}
-    norms = _select(runs, curves, chosen, quantity)
+    longest = {task: max(grid.lengths(runs, task)) for task in grid.tasks(runs)}
+    norms = _norms(runs, curves, longest)
     cells = cell_order(runs["cell"])
-    columns = list(product(chosen, phases))
-    note = _note(norms, runs, chosen, phases, covered)
+    columns = list(product(longest, MOMENTS))
     figure, axes = style.panels(
-        len(cells),
-        len(columns),
-        height=1.25,
-        left=0.5,
-        right=legend.width(runs),
-        top=0.36,
-        bottom=0.34,
-        gap=(0.12, 0.16),
-        note=note,
-    )
+        len(cells), len(columns), height=1.25, left=0.5, right=style.legend_width(runs), top=0.36, bottom=0.34,
+        gap=(0.12, 0.16), note=_note(norms, covered),
+    )  # fmt: skip
     for (row, cell), (place, (task, phase)) in product(enumerate(cells), enumerate(columns)):
         panel = norms[(norms["cell"] == cell) & (norms["task"] == task) & (norms["phase"] == phase)]
         _panel(axes[row, place], panel, runs)
         if row == 0:
-            axes[row, place].set_title(f"{task}, length {chosen[task]}\n{MOMENTS.get(phase, phase)}")
-    _frame(axes, runs, cells, len(phases))
+            axes[row, place].set_title(f"{task}, length {longest[task]}\n{MOMENTS[phase]}")
+    _frame(axes, runs, cells)
     return figure
 
 
-def _select(runs: pd.DataFrame, curves: pd.DataFrame, chosen: Mapping[str, int], quantity: str) -> pd.DataFrame:
-    """The curves of the chosen lengths with their runs' task, cell, init and seed beside them."""
+def _norms(runs: pd.DataFrame, curves: pd.DataFrame, longest: Mapping[str, int]) -> pd.DataFrame:
+    """The curves of the longest sequences with their runs' task, cell, init and seed beside them."""
     rows = runs[~runs["outcome"].isin(grid.HOLES)]
-    rows = rows[rows["length"] == rows["task"].map(chosen)]
-    kept = curves[(curves["quantity"] == quantity) & curves["value"].notna()]
+    rows = rows[rows["length"] == rows["task"].map(longest)]
+    kept = curves[(curves["quantity"] == QUANTITY) & curves["value"].notna() & curves["phase"].isin(MOMENTS)]
     norms = kept.merge(rows[["fingerprint", "task", "cell", "init", "seed"]], on="fingerprint")
     if norms.empty:
-        raise ConfigError(f"quantity={quantity}: the curves hold none at lengths {dict(chosen)}")
+        raise ConfigError(f"quantity={QUANTITY}: the curves hold none at lengths {dict(longest)}")
     return norms
 
 
@@ -98,7 +83,7 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str], phases: int) -> None:
+def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str]) -> None:
     """Limits shared by each cell's panels, ticks as powers of ten, labels and one legend per cell."""
     for row in range(len(axes)):  # cells differ by a hundred orders of magnitude
         style.share(axes[row : row + 1])
@@ -108,19 +93,17 @@ def _frame(axes: np.ndarray, runs: pd.DataFrame, cells: list[str], phases: int) 
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for ax in axes[:-1].flat:
         ax.tick_params(labelbottom=False)
-    for start in range(0, axes.shape[1], phases):  # moments of one task share their lags
-        style.share(axes[:, start : start + phases], y=False, x=True)
+    for start in range(0, axes.shape[1], len(MOMENTS)):  # moments of one task share their lags
+        style.share(axes[:, start : start + len(MOMENTS)], y=False, x=True)
     for ax in axes[-1]:
         ax.set_xlabel("lag $k$")
     for cell, row in zip(cells, axes, strict=True):
         row[0].set_ylabel(r"$\Vert\partial L/\partial s_{T-k}\Vert$")
-        legend.beside(row[-1], runs, cell)
+        style.legend_beside(row[-1], runs, cell)
 
 
-def _note(
-    norms: pd.DataFrame, runs: pd.DataFrame, chosen: Mapping[str, int], phases: tuple[str, ...], covered: grid.Coverage
-) -> str:
-    zero = norms[norms["phase"].isin(phases) & np.isneginf(norms["value"])]
+def _note(norms: pd.DataFrame, covered: grid.Coverage) -> str:
+    zero = norms[np.isneginf(norms["value"])]
     parts = [
         "Thin: every seed (median over the probe batch); thick: mean over seeds of log10 norm."
         " s is the hidden state, for the LSTM hidden and cell state together. Each cell has its own scale."

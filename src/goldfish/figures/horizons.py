@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import TICKRIGHT, TICKUP
 
 from goldfish.errors import ConfigError
-from goldfish.figures import grid, legend, recall_horizon, style
+from goldfish.figures import grid, recall_horizon, style
 from goldfish.figures.palette import GREY, cell_colours, cell_order, init_styles
 from goldfish.figures.recall_horizon import ENDED_BY, across_lengths, association
 
@@ -41,7 +41,7 @@ def draw(runs: pd.DataFrame, *, remark: str = "") -> Figure:
     points = _points(runs)
     across = min(len(tasks), _ACROSS)
     figure, axes = style.panels(
-        -(-len(tasks) // across), across, height=1.7, left=0.45, right=0.1, top=0.46, bottom=legend.height(runs),
+        -(-len(tasks) // across), across, height=1.7, left=0.45, right=0.1, top=0.46, bottom=style.legends_height(runs),
         gap=(0.2, 0.66), note=f"{_note(covered, points)}\n{remark}",
     )  # fmt: skip
     for ax in axes.flat[len(tasks) :]:
@@ -51,7 +51,7 @@ def draw(runs: pd.DataFrame, *, remark: str = "") -> Figure:
         _panel(ax, panel, runs)
         ax.set_title(_title(panel, task, grid.lengths(runs, task)), size=6)
     _frame(axes, points)
-    legend.below(figure, axes, runs, lines=False)
+    style.legends_below(figure, axes, runs, lines=False)
     return figure
 
 

@@ -38,6 +38,11 @@ class Interval:
         """True when there is an interval, not an estimate alone."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
+    def written(self, digits: int) -> str:
+        """Such as "0.81 ± 0.02", half of the interval; the estimate alone where there is none."""
+        half = f" ± {(self.high - self.low) / 2:.{digits}f}" if self.known else ""
+        return f"{self.estimate:.{digits}f}{half}"
+
     def clipped(self, low: float, high: float) -> Interval:
         """The interval cut to the range of its quantity, such as [0, 1] for an accuracy."""
         if not self.known:

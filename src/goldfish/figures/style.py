@@ -7,28 +7,37 @@ matplotlib, so a figure looks the same on every machine.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import offset_copy
 
-from goldfish.figures.palette import GREY
+from goldfish.figures.palette import GREY, cell_colours, cell_order, init_order, init_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+
+    from goldfish.figures.statistics import Interval
 
 ONE_COLUMN = 3.25  # inches
 TWO_COLUMNS = 6.75
 DPI = 250
 NOTE_SIZE = 5.5  # points
 _NOTE_LINE = NOTE_SIZE * 1.3 / 72  # inches
+_LEGEND_LINE = 0.125  # inches per entry
+_SIDE = 0.08  # inches from a panel to the legend beside it
+_DROP = 0.34  # inches from the panels to the legends: ticks and axis label stand between
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
@@ -152,6 +161,24 @@ def ticks(axis: Axis, places: list[float]) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
+def interval(ax: Axes, mean: Interval | None, values: Iterable[float], place: float, colour: str) -> None:
+    """A row of a panel: every value a circle, their mean, if they have one, a diamond, and its interval a bar."""
+    kept = list(values)
+    ax.plot(kept, [place] * len(kept), "o", markersize=2.2, markerfacecolor="none", markeredgecolor=colour,
+            markeredgewidth=0.4, alpha=0.6, clip_on=False)  # fmt: skip
+    if mean is not None:
+        if mean.known:
+            ax.plot([mean.low, mean.high], [place, place], color=colour, linewidth=0.8)
+        ax.plot([mean.estimate], [place], "D", color=colour, markersize=3, clip_on=False, zorder=4)
+
+
+def rows(ax: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a panel, the first at the top."""
+    ticks(ax.yaxis, [float(place) for place in range(len(labels))])
+    ax.set_yticklabels(labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+
+
 def threshold(ax: Axes, value: float, label: str = "") -> None:
     """A thin grey dashed line across a panel, such as chance."""
     ax.axhline(value, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0, label="_threshold")
@@ -160,6 +187,61 @@ def threshold(ax: Axes, value: float, label: str = "") -> None:
             label, (0, value), (2, -1.5), xycoords=("axes fraction", "data"), textcoords="offset points",
             ha="left", va="top", size=5.5, color=GREY,
         )  # fmt: skip
+
+
+def _handles(runs: pd.DataFrame, cell: str, *, lines: bool = True) -> list[Line2D]:
+    """One handle per initialisation that the table has for a cell, with its line or as a marker alone."""
+    styles, colour = init_styles(runs["init"]), cell_colours(runs["cell"])[cell]
+    return [
+        Line2D(
+            [], [], color=colour, linestyle=styles[init].linestyle if lines else "none", marker=styles[init].marker,
+            markeredgecolor="white" if lines else colour, markeredgewidth=0.3, label=init,
+        )
+        for init in init_order(runs.loc[runs["cell"] == cell, "init"])
+    ]  # fmt: skip
+
+
+def _titled(legend: Legend, colour: str) -> None:
+    """Write a legend's title in its cell's colour."""
+    legend.get_title().set_color(colour)
+    legend.get_title().set_fontweight("bold")
+
+
+def legend_beside(ax: Axes, runs: pd.DataFrame, cell: str) -> None:
+    """A cell's legend to the right of a panel."""
+    place = offset_copy(ax.transAxes, ax.get_figure(root=True), x=_SIDE, units="inches")
+    legend = ax.legend(
+        handles=_handles(runs, cell), title=cell.upper(), loc="upper left", alignment="left",
+        bbox_to_anchor=(1.0, 1.0), bbox_transform=place,
+    )  # fmt: skip
+    _titled(legend, cell_colours(runs["cell"])[cell])
+
+
+def legend_width(runs: pd.DataFrame) -> float:
+    """Inches to keep free beside the panels for `legend_beside`."""
+    return _SIDE + 0.38 + 0.054 * max(len(init) for init in runs["init"])
+
+
+def legends_below(
+    figure: Figure, axes: np.ndarray, runs: pd.DataFrame, *, columns: int = 2, lines: bool = True
+) -> None:
+    """A legend per cell side by side under the panels, two entries wide."""
+    cells = cell_order(runs["cell"])
+    left, right = axes[0, 0].get_position().x0, axes[0, -1].get_position().x1
+    foot = axes[-1, 0].get_position().y0 - _DROP / figure.get_figheight()
+    for place, cell in enumerate(cells):
+        common: dict[str, Any] = {"handletextpad": 0.5, "columnspacing": 1.0, "handlelength": 3.6 if lines else 1.0}
+        legend = figure.legend(
+            handles=_handles(runs, cell, lines=lines), title=cell.upper(), ncols=2, alignment="left",
+            loc="upper left", bbox_to_anchor=(left + (right - left) * place / len(cells), foot), **common,
+        )  # fmt: skip
+        _titled(legend, cell_colours(cells)[cell])
+
+
+def legends_height(runs: pd.DataFrame) -> float:
+    """Inches to keep free below the panels for `legends_below`, axis labels included."""
+    most = max(runs.loc[runs["cell"] == cell, "init"].nunique() for cell in set(runs["cell"]))
+    return _DROP + _LEGEND_LINE * (1 + -(-most // 2)) + 0.06
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ Where several learning rates were tried, the rows to show are selected beforehan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -16,7 +16,6 @@ from goldfish.figures import grid, recall_horizon
 from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.statistics import Interval, mean_interval, median_time
 
-BLOCKS = ("gradients", "accuracy", "recall", "steps")
 DIVERGED = "counted as unsolved, accuracy at chance, its own recall horizon 0, the one over lengths ends before it"
 NOTHING = "–"
 _TITLES = {
@@ -29,18 +28,18 @@ Row = list[str]
 Cell = Callable[[pd.DataFrame], str]
 
 
-def text(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS[:2], lengths: Mapping[str, int] | None = None) -> str:
-    """The blocks as aligned text, n and the holes of the grid last; `lengths[task]` is that of the gradients.
+def text(runs: pd.DataFrame) -> str:
+    """The blocks on gradients and accuracy as aligned text, n and the holes of the grid last.
 
     Raises ConfigError when the table has two runs of one place.
     """
-    parts = [f"{title}\n{_aligned(rows)}" for title, rows in _blocks(runs, blocks, lengths or {})]
+    parts = [f"{title}\n{aligned(rows)}" for title, rows in _blocks(runs, ("gradients", "accuracy"))]
     return "\n\n".join([*parts, _note(runs)])
 
 
-def markdown(runs: pd.DataFrame, *, blocks: Sequence[str] = BLOCKS, lengths: Mapping[str, int] | None = None) -> str:
-    """The same blocks as Markdown tables. Raises ConfigError when the table has two runs of one place."""
-    parts = [f"**{title}**\n\n{_piped(rows)}" for title, rows in _blocks(runs, blocks, lengths or {})]
+def markdown(runs: pd.DataFrame) -> str:
+    """All blocks as Markdown tables. Raises ConfigError when the table has two runs of one place."""
+    parts = [f"**{title}**\n\n{piped(rows)}" for title, rows in _blocks(runs, _TITLES)]
     return "\n\n".join([*parts, _note(runs)]) + "\n"
 
 
@@ -60,12 +59,12 @@ def median_steps(rows: pd.DataFrame) -> float:
     return median_time(times, solved)
 
 
-def _blocks(runs: pd.DataFrame, blocks: Sequence[str], lengths: Mapping[str, int]) -> list[tuple[str, list[Row]]]:
+def _blocks(runs: pd.DataFrame, blocks: Iterable[str]) -> list[tuple[str, list[Row]]]:
     grid.check(runs)
     rates = "optimizer.lr" in runs and runs["optimizer.lr"].nunique() > 1
     found = []
     for task in grid.tasks(runs):
-        length = lengths.get(task, max(grid.lengths(runs, task)))
+        length = max(grid.lengths(runs, task))
         for block in blocks:
             columns = _columns(runs, task, block, length)
             if rates:
@@ -182,18 +181,18 @@ def _note(runs: pd.DataFrame) -> str:
     return (
         "Mean over seeds ± half its 95 % interval (Student's t; from ten seeds on bootstrap, in brackets);"
         " decay: slope of ln norm per step of lag; ≥: the end of the sequence was reached.\n"
-        + grid.coverage(runs).note(
-            "counted as unsolved, accuracy at chance, its own recall horizon 0, the one over lengths ends before it"
-        )
+        + grid.coverage(runs).note(DIVERGED)
     )
 
 
-def _aligned(rows: list[Row]) -> str:
+def aligned(rows: Sequence[Row]) -> str:
+    """A header and rows, in columns for a terminal."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
 
-def _piped(rows: list[Row]) -> str:
+def piped(rows: Sequence[Row]) -> str:
+    """A header and rows, as a table in Markdown."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -105,10 +105,7 @@ def _chosen(trials: Trials, runs: Sequence[Run], store: Store) -> Mapping[Group,
     if any(state.word not in (*names.FINISHED, "stale", "failed") for _, state in runs):
         return None
     order = fingerprints([trial.config for trial in trials.runs])
-    found = runs_table(store.runs(trials.experiment_name)).set_index("fingerprint").loc[order].reset_index()
-    columns = dict(zip(trials.per, zip(*(trial.group for trial in trials.runs), strict=True), strict=True))
-    found = found.assign(**columns, candidate=[trial.candidate for trial in trials.runs])
-    chosen = selection.chosen(selection.score(found, trials.per, list(trials.candidates), trials.by))
+    chosen = selection.chosen(trials.scores(runs_table(store.runs(trials.experiment_name)), order))
     return chosen if len(chosen) == len(trials.groups) else None
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from goldfish.errors import ConfigError
-from goldfish.figures import grid
+from goldfish.figures import grid, table
 from goldfish.papers import experiment as experiments
-from goldfish.papers import published, readme, results, rules
+from goldfish.papers import published, results, rules
 from goldfish.papers.experiment import Experiment
 from goldfish.papers.published import NOT_RUN, Claim
 from goldfish.papers.rules import Judged
@@ -23,17 +23,17 @@ SCALES = ("cpu", "gpu")  # smoke is there to see that all runs
 
 
 class Checked(NamedTuple):
-    """An experiment's claims at a scale, judged."""
+    """An experiment's claims at a scale, each with its verdict."""
 
-    experiment: Experiment
-    claims: list[Claim]
-    judged: list[Judged]
+    name: str
+    folder: Path
+    claims: list[tuple[Claim, Judged]]
     made: str = ""  # of how many runs, in what time, on which machine, by which commit
 
     @property
     def verdict(self) -> str:
         """What it all comes to."""
-        return rules.overall([found.verdict for found in self.judged])
+        return rules.overall([judged.verdict for _, judged in self.claims])
 
 
 def with_claims() -> list[str]:
@@ -44,20 +44,16 @@ def with_claims() -> list[str]:
 def check(names: Sequence[str], *, scale: str, update: bool) -> int:
     """Print every claim with its verdict; 1 where a verdict is not the one that is kept with the experiment.
 
-    With `update` the verdicts found become those that are kept. Raises ConfigError for an experiment without claims.
+    With `update` the new verdicts become those that are kept. Raises ConfigError for an experiment without claims.
     """
+    known = with_claims()
     for name in names:
-        if not published.read(experiments.folder(name)):
-            raise ConfigError(
-                f"{name}: no published.csv with rules; those that have one: {', '.join(with_claims()) or 'none'}"
-            )
+        if experiments.folder(name) and name not in known:
+            raise ConfigError(f"{name}: no published.csv with rules; those that have one: {', '.join(known) or 'none'}")
     changed = []
-    for name in names or with_claims():
+    for name in names or known:
         checked = judge(experiments.read(name), scale)
-        print(f"{name}: {checked.verdict}")
-        for claim, found in zip(checked.claims, checked.judged, strict=True):
-            print(f"  {found.verdict or 'orientation'}: {claim.claim}: {found.told}  [{claim.rule}]")
-        print()
+        print(f"{name}: {checked.verdict}\n{published.text(checked.claims)}\n")
         if update:
             keep(checked, scale)
         else:
@@ -71,67 +67,51 @@ def check(names: Sequence[str], *, scale: str, update: bool) -> int:
 
 def judge(experiment: Experiment, scale: str, place: Path | None = None) -> Checked:
     """Apply an experiment's rules to its results at a scale, by default those that `goldfish figures` would draw."""
-    claims = published.read(experiment.folder)
     try:
         place = place or results.find(experiment, scale)
         runs, _ = results.read(place)
     except ConfigError:
-        return Checked(experiment, claims, [_not_run(claim) for claim in claims])
-    samples = pd.DataFrame(runs.attrs.get("samples", []))
-    judged = [published.judge(claim, runs, samples) for claim in claims]
-    return Checked(experiment, claims, judged, _made(place, runs))
-
-
-def _made(place: Path, runs: pd.DataFrame) -> str:
+        claims = published.read(experiment.folder)
+        nothing = [(claim, Judged("" if claim.rule == "note" else NOT_RUN, "–")) for claim in claims]
+        return Checked(experiment.name, experiment.folder, nothing)
     manifest = json.loads((place / results.MANIFEST).read_text(encoding="utf-8"))
     hours = grid.column(runs, "train/seconds").sum() / 3600
-    return f"{len(runs)} runs, {hours:.2g} core hours; {manifest['machine']}, commit {manifest.get('commit', '–')[:10]}"
-
-
-def _not_run(claim: Claim) -> Judged:
-    return Judged("" if claim.rule == "note" else NOT_RUN, "–")
+    made = f"{len(runs)} runs, {hours:.2g} core hours; {manifest['machine']}, commit {manifest.get('commit', '–')[:10]}"
+    return Checked(experiment.name, experiment.folder, published.verdicts(experiment.folder, runs), made)
 
 
 def keep(checked: Checked, scale: str) -> None:
     """Write the verdicts beside the results that are kept with the experiment, if any, and into its README."""
-    place = results.published(checked.experiment, scale)
+    place = checked.folder / "results" / scale
     if checked.claims and (place / results.MANIFEST).is_file():
-        _frame(checked).to_csv(place / VERDICTS, index=False)
+        rows = [(claim.claim, claim.rule, judged.verdict, judged.told) for claim, judged in checked.claims]
+        frame = pd.DataFrame(rows, columns=["claim", "rule", "verdict", "told"])
+        frame.to_csv(place / VERDICTS, index=False)
         (place / TABLE).write_text(markdown(checked, scale), encoding="utf-8")
-        readme.embed(checked.experiment.folder)
-
-
-def _frame(checked: Checked) -> pd.DataFrame:
-    rows = [
-        (claim.claim, claim.rule, found.verdict, found.told)
-        for claim, found in zip(checked.claims, checked.judged, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["claim", "rule", "verdict", "told"])
+        results.embed(checked.folder)
 
 
 def _changes(checked: Checked, scale: str) -> list[str]:
     """Where a verdict is not the one that is kept."""
-    kept = results.published(checked.experiment, scale) / VERDICTS
+    kept = checked.folder / "results" / scale / VERDICTS
     if not kept.is_file():
         return []
     before = pd.read_csv(kept, keep_default_na=False).set_index("claim")["verdict"].to_dict()
-    name = checked.experiment.name
     return [
-        f"{name}: {claim.claim}: '{found.verdict}', where '{before.get(claim.claim, 'nothing')}' is kept"
-        for claim, found in zip(checked.claims, checked.judged, strict=True)
-        if before.get(claim.claim) != found.verdict
+        f"{checked.name}: {claim.claim}: '{judged.verdict}', where '{before.get(claim.claim, 'nothing')}' is kept"
+        for claim, judged in checked.claims
+        if before.get(claim.claim) != judged.verdict
     ]
 
 
 def markdown(checked: Checked, scale: str) -> str:
     """A row for each claim; what makes it stands above."""
-    head = ["claim", "ours", "verdict", "rule", "source"]
-    lines = [f"`goldfish check {checked.experiment.name} --scale {scale}`: **{checked.verdict}** ({checked.made})", ""]
-    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for claim, found in zip(checked.claims, checked.judged, strict=True):
-        row = [claim.claim, found.told, found.verdict or "–", claim.rule, f"{claim.source} ({claim.read})"]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    return "\n".join(lines) + "\n"
+    rows = [["claim", "ours", "verdict", "rule", "source"]]
+    for claim, judged in checked.claims:
+        row = [claim.claim, judged.told, judged.verdict or "–", claim.rule, f"{claim.source} ({claim.read})"]
+        rows.append([cell.replace("|", "\\|") for cell in row])
+    command = f"`goldfish check {checked.name} --scale {scale}`"
+    return f"{command}: **{checked.verdict}** ({checked.made})\n\n{table.piped(rows)}\n"
 
 
 def overview(folder: Path) -> None:
@@ -166,15 +146,12 @@ def overview_text() -> str:
 
 
 def _row(name: str) -> str:
-    experiment = experiments.read(name)
     verdicts = []
     for scale in SCALES:
-        place = results.published(experiment, scale)
-        checked = judge(experiment, scale, place)
-        told = sum(found.verdict in (rules.REPRODUCED, rules.NOT) for found in checked.judged)
-        good = sum(found.verdict == rules.REPRODUCED for found in checked.judged)
-        counts = f" ({good} of {told} told, {len(checked.judged)} claims)" if told else ""
-        verdicts.append(checked.verdict + counts)
+        checked = judge(experiments.read(name), scale, experiments.folder(name) / "results" / scale)
+        outcomes = [judged.verdict for _, judged in checked.claims]
+        good, told = (sum(outcome in of for outcome in outcomes) for of in ([rules.REPRODUCED], rules.CONCLUSIVE))
+        verdicts.append(checked.verdict + (f" ({good} of {told} told, {len(outcomes)} claims)" if told else ""))
     return f"| {_link(name)} | {_question(name)} | {' | '.join(verdicts)} |"
 
 

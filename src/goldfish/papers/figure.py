@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ from goldfish.figures.palette import GREY
 from goldfish.figures.statistics import Interval, mean_interval, wilson_interval
 from goldfish.papers import published, rules
 from goldfish.papers.published import Claim
+from goldfish.papers.rules import Judged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,30 +44,17 @@ class Drawn(NamedTuple):
 
 
 def save(folder: Path, runs: pd.DataFrame, out: Path) -> list[Path]:
-    """Draw an experiment's claims from its tables into `out`."""
-    claims = published.read(folder)
-    samples = pd.DataFrame(runs.attrs.get("samples", []))
-    return style.save(draw(claims, runs, samples), out / "figure1_beside_published")
-
-
-def text(folder: Path, runs: pd.DataFrame) -> str:
-    """What an experiment ends with: a line for each claim of which there are runs."""
-    samples = pd.DataFrame(runs.attrs.get("samples", []))
-    claims = published.read(folder)
-    judged = [published.judge(claim, runs, samples) for claim in claims]
-    found = zip(claims, judged, strict=True)
-    lines = [f"{one.verdict or 'orientation'}: {claim.claim}: {one.told}" for claim, one in found]
-    return "\n".join([*lines, f"In all: {rules.overall([one.verdict for one in judged])}"])
+    """Draw the claims of an experiment's folder beside its runs into `out`; returns the files written."""
+    return style.save(draw(published.verdicts(folder, runs), runs), out / "figure1_beside_published")
 
 
 @style.paper()
-def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> Figure:
+def draw(claims: Sequence[tuple[Claim, Judged]], runs: pd.DataFrame) -> Figure:
     """A panel for each metric, a row for each claim of which there are runs; where there are none, that is said."""
-    shown = [claim for claim in claims if claim.rule != "note" or claim.select]
-    metrics: dict[tuple[str, str], list[Claim]] = {}
-    for claim in shown:
-        if _drawn(claim, claim.select, runs, samples) is not None:
-            metrics.setdefault((claim.metric, claim.unit), []).append(claim)
+    metrics: dict[tuple[str, str], list[tuple[Claim, Judged]]] = {}
+    for claim, judged in claims:
+        if (claim.rule != "note" or claim.select) and _drawn(claim, claim.select, runs) is not None:
+            metrics.setdefault((claim.metric, claim.unit), []).append((claim, judged))
     if not metrics:
         figure, axes = style.panels(1, 1, height=0.4)
         axes[0, 0].axis("off")
@@ -77,7 +65,7 @@ def draw(claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> 
         len(metrics), 1, height=heights, left=2.9, right=1.05, bottom=0.4, gap=(0.2, 0.5), note=_NOTE
     )
     for ax, ((metric, unit), own) in zip(axes[:, 0], metrics.items(), strict=True):
-        _panel(ax, own, runs, samples)
+        _panel(ax, own, runs)
         ax.set_title(_title(metric, unit))
     return figure
 
@@ -94,32 +82,30 @@ _NOTE = (
 )
 
 
-def _panel(ax: Axes, claims: Sequence[Claim], runs: pd.DataFrame, samples: pd.DataFrame) -> None:
+def _panel(ax: Axes, claims: Sequence[tuple[Claim, Judged]], runs: pd.DataFrame) -> None:
     seen: list[float] = []
     values: list[float] = []
-    for place, claim in enumerate(claims):
-        judged = published.judge(claim, runs, samples)
+    for place, (claim, judged) in enumerate(claims):
         lost = 0
         for pairs, colour, offset in ((claim.versus, OTHERS, 0.22), (claim.select, OURS, 0.0)):
-            found = _drawn(claim, pairs, runs, samples) if pairs else None
-            if found is not None:
-                seen += _one(ax, found, place + offset, colour)
-                values += found.values
-                lost += found.lost
+            drawn = _drawn(claim, pairs, runs) if pairs else None
+            if drawn is not None:
+                style.interval(ax, drawn.interval, drawn.values, place + offset, colour)
+                seen += [drawn.interval.estimate, *drawn.values]
+                seen += [drawn.interval.low, drawn.interval.high] if drawn.interval.known else []
+                values += drawn.values
+                lost += drawn.lost
         seen += _theirs(ax, claim, place)
         what = "unsolved" if claim.metric == "time_to_solve" else "without a value"
         told = (judged.verdict or "orientation") + (f"\n{lost} {what}" if lost else "")
-        colour = COLOURS.get(judged.verdict, GREY)
         ax.annotate(
             told, (1, place), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            size=6, color=colour,
+            size=6, color=COLOURS.get(judged.verdict, GREY),
         )  # fmt: skip
     _axis(ax, seen, values)
-    if claims[0].metric == "solved":
+    if claims[0][0].metric == "solved":
         ax.set_xlim(-0.03, 1.03)
-    style.ticks(ax.yaxis, [float(place) for place in range(len(claims))])
-    ax.set_yticklabels([_short(claim.claim) for claim in claims], size=6)
-    ax.set_ylim(len(claims) - 0.4, -0.6)
+    style.rows(ax, [_short(claim.claim) for claim, _ in claims])
 
 
 def _axis(ax: Axes, seen: Sequence[float], values: Sequence[float]) -> None:
@@ -134,18 +120,6 @@ def _axis(ax: Axes, seen: Sequence[float], values: Sequence[float]) -> None:
     if values and min(values) >= 0:  # an interval goes on there; what is measured does not
         left, right = ax.get_xlim()
         ax.set_xlim(left=max(left, -0.03 * right))
-
-
-def _one(ax: Axes, found: Drawn, place: float, colour: str) -> list[float]:
-    interval = found.interval
-    ax.plot(found.values, [place] * len(found.values), "o", markersize=2, markerfacecolor="none",
-            markeredgecolor=colour, markeredgewidth=0.4, alpha=0.6)  # fmt: skip
-    ends = [interval.estimate]
-    if interval.known:
-        ends += [interval.low, interval.high]
-        ax.plot([interval.low, interval.high], [place, place], color=colour, linewidth=0.9)
-    ax.plot([interval.estimate], [place], "D", color=colour, markersize=3, zorder=4, clip_on=False)
-    return [*ends, *found.values]
 
 
 def _theirs(ax: Axes, claim: Claim, place: float) -> list[float]:
@@ -163,16 +137,16 @@ def _theirs(ax: Axes, claim: Claim, place: float) -> list[float]:
     return [value]
 
 
-def _drawn(claim: Claim, pairs: dict[str, str], runs: pd.DataFrame, samples: pd.DataFrame) -> Drawn | None:
-    rows = published.chosen(published.table(claim, runs, samples), pairs)
+def _drawn(claim: Claim, pairs: Mapping[str, str], runs: pd.DataFrame) -> Drawn | None:
+    rows = published.rows(claim, pairs, runs)
     if rows.empty:
         return None
+    solved, n = published.count(rows) if "outcome" in rows else (0, 0)
     if claim.metric == "solved":
-        solved, n = published.count(rows)
         return Drawn(wilson_interval(solved, n), [])
     if claim.metric == "time_to_solve":
-        times = published.times(rows)
-        return Drawn(mean_interval(times.steps), times.steps, len(rows) - published.count(rows)[0])
+        steps = published.times(rows).steps
+        return Drawn(mean_interval(steps), steps, n - solved)
     column = list(grid.column(rows, claim.metric))
     values = [value for value in column if math.isfinite(value)]
     return Drawn(mean_interval(values), values, len(column) - len(values)) if values else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldfish.composing import compose, grids
 from goldfish.composing.compose import Composer
@@ -19,6 +19,9 @@ from goldfish.config.config import Config
 from goldfish.errors import ConfigError, nearest
 from goldfish.papers.experiment import FILE, Experiment, Scale, Select
 from goldfish.tracking.names import flatten
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Group = tuple[Any, ...]  # the values of the keys `per`, "" for a key that the run does not have
 
@@ -51,6 +54,15 @@ class Trials:
         """The MLflow experiment that trials are recorded in."""
         return self.runs[0].config.tracking.experiment_name
 
+    def scores(self, table: pd.DataFrame, fingerprints: Sequence[str]) -> pd.DataFrame:
+        """Every candidate's score in every group, of a table of the trials' runs; `fingerprints` are in their order."""
+        from goldfish.papers import selection
+
+        rows = table.set_index("fingerprint").loc[list(fingerprints)].reset_index()
+        groups = dict(zip(self.per, zip(*(trial.group for trial in self.runs), strict=True), strict=True))
+        rows = rows.assign(**groups, candidate=[trial.candidate for trial in self.runs])
+        return selection.score(rows, self.per, list(self.candidates), self.by)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -72,7 +84,7 @@ class Plan:
 
 def plan(experiment: Experiment, scale: str, composer: Composer | None = None) -> Plan:
     """Everything an experiment trains at a scale. Raises ConfigError when a run, or the selection, is wrong."""
-    if experiment.measured:
+    if experiment.has("measure"):
         raise ConfigError(f"{experiment.name}: has no runs, its measure.py makes its table")
     composer = composer or Composer(compose.loader())
     try:

@@ -8,6 +8,7 @@ paper's settings that every run of ours has. A file without a column `rule` is n
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,6 @@ RULES = {
 }
 NOT_RUN = "not run at this scale"
 _SOLVED = "solved"
-NULL = "null"
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,24 @@ def _pairs(text: str) -> dict[str, str]:
     return {column: value for column, _, value in parts}
 
 
-def judge(claim: Claim, runs: pd.DataFrame, samples: pd.DataFrame) -> Judged:
+def verdicts(folder: Path, runs: pd.DataFrame) -> list[tuple[Claim, Judged]]:
+    """The claims of an experiment's folder, each with its verdict on these runs."""
+    return [(claim, judge(claim, runs)) for claim in read(folder)]
+
+
+def text(pairs: Sequence[tuple[Claim, Judged]]) -> str:
+    """A line for each claim and its verdict, then what they come to."""
+    lines = [
+        f"{judged.verdict or 'orientation'}: {claim.claim}: {judged.told}  [{claim.rule}]" for claim, judged in pairs
+    ]
+    return "\n".join([*lines, f"In all: {rules.overall([one.verdict for _, one in pairs])}"])
+
+
+def judge(claim: Claim, runs: pd.DataFrame) -> Judged:
     """A claim's verdict. Failed and missing runs are left out, diverged ones are unsolved and have no value."""
     if claim.rule == "note":
         return Judged("", f"published {claim.value:g} {claim.unit}".rstrip())
-    rows = table(claim, runs, samples)
-    first, second = (chosen(rows, pairs) for pairs in (claim.select, claim.versus))
+    first, second = (rows(claim, pairs, runs) for pairs in (claim.select, claim.versus))
     if first.empty or (claim.versus and second.empty):
         return Judged(NOT_RUN, "–")
     if claim.metric == _SOLVED:
@@ -123,28 +135,28 @@ def judge(claim: Claim, runs: pd.DataFrame, samples: pd.DataFrame) -> Judged:
     return rules.order(values, list(grid.column(second, claim.metric)), above=claim.rule == "more")
 
 
-def table(claim: Claim, runs: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
-    """Which of the tables the claim is about."""
-    return runs if claim.metric in (_SOLVED, "time_to_solve") or claim.metric in runs else samples
+def rows(claim: Claim, pairs: Mapping[str, str], runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows with these values: of the runs, or of the samples beside them where only those have the claim's metric.
 
-
-def chosen(table: pd.DataFrame, pairs: dict[str, str]) -> pd.DataFrame:
-    """The rows with these values; numbers as numbers, null as no value; a column that is not there matches nothing."""
-    rows = table[~table["outcome"].isin(grid.HOLES)] if "outcome" in table else table
+    Numbers are compared as numbers, null is no value, and a column that is not there matches nothing.
+    """
+    of_runs = claim.metric in (_SOLVED, "time_to_solve", *runs)
+    kept = runs if of_runs else pd.DataFrame(runs.attrs.get("samples", []))
+    kept = kept[~kept["outcome"].isin(grid.HOLES)] if "outcome" in kept else kept
     for column, wanted in pairs.items():
-        if column not in rows:
-            return rows.head(0)
-        rows = rows[rows[column].map(lambda found, wanted=wanted: _same(found, wanted))]
-    return rows
+        if column not in kept:
+            return kept.head(0)
+        kept = kept[[_same(value, wanted) for value in kept[column]]]
+    return kept
 
 
-def _same(found: object, wanted: str) -> bool:
-    if wanted == NULL:
-        return bool(pd.isna(found))
+def _same(value: object, wanted: str) -> bool:
+    if wanted == "null":
+        return bool(pd.isna(value))
     try:
-        return float(found) == float(wanted)  # type: ignore[arg-type]
+        return float(value) == float(wanted)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return str(found) == wanted
+        return str(value) == wanted
 
 
 def count(rows: pd.DataFrame) -> tuple[int, int]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from goldfish.config.config import Config
 from goldfish.papers import experiment as experiments
-from goldfish.papers import readme, results
+from goldfish.papers import results
 from goldfish.papers.experiment import Experiment
 from goldfish.tracking.names import FINISHED, flatten
 
@@ -34,79 +34,70 @@ def reproduce(names: Sequence[str], *, scale: str, rerun: Rerun, update_results:
     """
     from goldfish.composing.compose import Composer, loader
     from goldfish.papers.plan import plan
-    from goldfish.tracking.store import Store
 
     composer = Composer(loader())
     read = [experiments.read(name) for name in names]
-    plans = [None if experiment.measured else plan(experiment, scale, composer) for experiment in read]
     settings = [experiment.scale(scale).settings for experiment in read]
+    plans = [None if experiment.has("measure") else plan(experiment, scale, composer) for experiment in read]
     codes = []
     for experiment, planned, given in zip(read, plans, settings, strict=True):
+        out, code = results.output(experiment, scale), 0
+        tables: dict[str, pd.DataFrame | None]
         if planned is None:
-            codes.append(_measure(experiment, scale, given, update_results))
+            tables = {results.RUNS: experiment.module("measure").measure(given, out)}
         else:
-            codes.append(_reproduce(experiment, scale, planned, Store(), rerun, update_results))
+            tables, code = _sweep(experiment, scale, planned, rerun)
+        if tables:
+            results.write(out, tables, f"goldfish reproduce {experiment.name} --scale {scale}")
+            code = max(code, _show(experiment, scale, tables, update_results=update_results and not code))
+        if code and update_results:
+            print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
+        codes.append(code)
     return max(codes)
 
 
-def _measure(experiment: Experiment, scale: str, settings: Mapping[str, Any], update_results: bool) -> int:
-    """Measure what is no sweep: the table is what the experiment's measure.py returns. Nothing is recorded."""
-    from goldfish.figures.load import measure_module
+def _show(
+    experiment: Experiment, scale: str, tables: Mapping[str, pd.DataFrame | None], *, update_results: bool
+) -> int:
+    """Draw from the tables that were written, and keep the results if asked; 1 where there is nothing to draw."""
+    from goldfish.papers import check
 
-    out = results.output(experiment, scale)
-    table = measure_module(experiment.folder).measure(settings, out)
-    results.write_measured(out, table, f"goldfish reproduce {experiment.name} --scale {scale}")
-    _, files = _show(experiment, scale)
+    out, runs = results.output(experiment, scale), tables[results.RUNS]
+    if not experiment.has("measure") and runs is not None and not runs["outcome"].isin(FINISHED).any():
+        print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
+        return 1
+    drawn = _draw(experiment, out, out)
     if update_results:
-        files = [*files, *results.tables(out), out / results.MANIFEST]
-        print(f"Results: {results.publish(experiment, scale, files)}")
+        print(f"Results: {results.publish(experiment, scale, [*drawn, *results.written(out), out / results.MANIFEST])}")
+        check.keep(check.judge(experiment, scale), scale)
+    if not experiment.has("measure"):
+        print(f"MLflow UI: goldfish ui {experiment.name}")
     return 0
 
 
-def _reproduce(experiment: Experiment, scale: str, plan: Plan, store: Store, rerun: Rerun, update_results: bool) -> int:
-    from goldfish.papers.criterion import judge
+def _sweep(experiment: Experiment, scale: str, plan: Plan, rerun: Rerun) -> tuple[dict[str, pd.DataFrame | None], int]:
+    """Train the trials and the reported runs; the tables, none where nothing could be selected, and the exit code."""
+    from goldfish.tracking.store import Store
 
-    out, sweep = results.output(experiment, scale), f"{experiment.name}/{scale}"
+    store, sweep = Store(), f"{experiment.name}/{scale}"
     scores: pd.DataFrame | None = None
     chosen: Mapping[Group, str] = {}
     code = 0
     if plan.trials is not None:
         scores, chosen, code = _select(plan.trials, store, rerun, sweep)
         if len(chosen) < len(plan.trials.groups):
-            return 1
+            return {}, 1
     configs = plan.runs(chosen)
     report = _train(configs, store, rerun, sweep)
-    runs, curves = tables(store, experiment.name, configs, report)
-    runs = judge(runs, curves, experiment.solved)
-    more = {results.SELECTION: scores, results.SAMPLES: _samples(experiment, runs, store)}
-    results.write(out, runs, curves, more, f"goldfish reproduce {experiment.name} --scale {scale}")
-    if not runs["outcome"].isin(FINISHED).any():
-        print(f"goldfish: {experiment.name}: no run came to a result, so there is nothing to draw", file=sys.stderr)
-        return 1
-    code = max(code, report.exit_code)
-    runs, files = _show(experiment, scale)
-    files = [*files, *results.tables(out), out / results.MANIFEST]
-    if update_results and code:
-        print(f"goldfish: {experiment.name}: runs failed, so its results are not updated", file=sys.stderr)
-    elif update_results:
-        print(f"Results: {results.publish(experiment, scale, files)}")
-        _keep_verdicts(experiment, scale)
-    print(f"MLflow UI: goldfish ui {experiment.name}")
-    return code
+    runs, curves = results.ordered(*tables(store, experiment.name, configs, report))
+    runs = experiment.judged(runs, curves)
+    samples = _samples(experiment, runs, store) if experiment.has("samples") else None
+    written = {results.RUNS: runs, results.CURVES: curves, results.SELECTION: scores, results.SAMPLES: samples}
+    return written, max(code, report.exit_code)
 
 
-def _keep_verdicts(experiment: Experiment, scale: str) -> None:
-    from goldfish.papers import check
-
-    check.keep(check.judge(experiment, scale), scale)
-
-
-def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.DataFrame | None:
-    """What the experiment's samples.py, if there is one, takes from trained networks."""
-    from goldfish.figures.load import samples_module
-
-    if not (experiment.folder / "samples.py").is_file():
-        return None
+def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """What the experiment's samples.py takes from trained networks."""
     from goldfish.training.trained import trained
 
     finished = store.finished(experiment.name, runs["fingerprint"])
@@ -114,8 +105,8 @@ def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.Dat
     def network(fingerprint: str) -> PackModule:
         return trained(store.run_artifacts(finished[fingerprint].run_id))
 
-    found: pd.DataFrame = samples_module(experiment.folder).samples(runs, network)
-    return found
+    table: pd.DataFrame = experiment.module("samples").samples(runs, network)
+    return table
 
 
 def _train(configs: Sequence[Config], store: Store, rerun: Rerun, sweep: str) -> Report:
@@ -142,8 +133,7 @@ def _select(trials: Trials, store: Store, rerun: Rerun, sweep: str) -> tuple[pd.
     configs = [trial.config for trial in trials.runs]
     print(f"Trials, recorded as {trials.experiment_name}:", flush=True)
     report = _train(configs, store, rerun, sweep)
-    rows = runs_table(_rows(store, trials.experiment_name, configs, report))
-    scores = selection.score(_grouped(rows, trials, report), trials.per, list(trials.candidates), trials.by)
+    scores = trials.scores(runs_table(_rows(store, trials.experiment_name, configs, report)), report.fingerprints)
     chosen = selection.chosen(scores)
     for group in trials.groups:
         if group not in chosen:
@@ -154,27 +144,17 @@ def _select(trials: Trials, store: Store, rerun: Rerun, sweep: str) -> tuple[pd.
     return scores, chosen, report.exit_code
 
 
-def _grouped(rows: pd.DataFrame, trials: Trials, report: Report) -> pd.DataFrame:
-    """A row for each trial, with the columns of its group and its candidate."""
-    columns = dict(zip(trials.per, zip(*(trial.group for trial in trials.runs), strict=True), strict=True))
-    found = rows.set_index("fingerprint").loc[list(report.fingerprints)].reset_index()
-    return found.assign(**columns, candidate=[trial.candidate for trial in trials.runs])
-
-
 def redraw(names: Sequence[str], *, scale: str, update_results: bool = False) -> None:
     """Draw experiments' figures again and print their tables; with update_results those kept with the experiments.
 
     Raises ConfigError before anything is drawn.
     """
     read = [experiments.read(name) for name in names]
-    for experiment in read:
-        results.kept(experiment, scale) if update_results else results.find(experiment, scale)
-    for experiment in read:
+    places = [results.find(experiment, scale, kept=update_results) for experiment in read]
+    for experiment, place in zip(read, places, strict=True):
+        _draw(experiment, place, place if update_results else results.output(experiment, scale))
         if update_results:
-            _draw(experiment, results.kept(experiment, scale), results.published(experiment, scale))
-            readme.embed(experiment.folder)
-        else:
-            _show(experiment, scale)
+            results.embed(experiment.folder)
 
 
 def tables(store: Store, name: str, configs: Sequence[Config], report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -199,15 +179,10 @@ def _rows(store: Store, name: str, configs: Sequence[Config], report: Report) ->
     return pd.concat([runs, pd.DataFrame(missing)]) if missing else runs
 
 
-def _show(experiment: Experiment, scale: str) -> tuple[pd.DataFrame, list[Path]]:
-    """Draw from the newest tables on disk, print the verdict, and return the runs and the figures' files."""
-    return _draw(experiment, results.find(experiment, scale), results.output(experiment, scale))
-
-
-def _draw(experiment: Experiment, place: Path, out: Path) -> tuple[pd.DataFrame, list[Path]]:
-    runs, curves = results.read(place)
-    files, table = results.draw(experiment, runs, curves, out)
-    print(f"\n{table}\n")
-    for file in files:
+def _draw(experiment: Experiment, place: Path, out: Path) -> list[Path]:
+    """Draw from the tables in `place` into `out`, and print what the runs came to; returns the figures' files."""
+    drawn, told = results.draw(experiment, *results.read(place), out)
+    print(f"\n{told}\n")
+    for file in drawn:
         print(f"Written: {file}")
-    return runs, files
+    return drawn

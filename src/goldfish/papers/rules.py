@@ -15,6 +15,7 @@ from scipy.stats import fisher_exact
 from goldfish.figures.statistics import difference, mean_interval
 
 REPRODUCED, NOT, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+CONCLUSIVE = (REPRODUCED, NOT)
 ALPHA = 0.05
 
 
@@ -148,8 +149,8 @@ def _mean(values: Sequence[float]) -> str:
 
 def overall(verdicts: Sequence[str]) -> str:
     """What an experiment comes to: what of its claims could be told, where that is at least half of those run."""
-    run = [verdict for verdict in verdicts if verdict in (REPRODUCED, NOT, INCONCLUSIVE)]
-    told = [verdict for verdict in run if verdict != INCONCLUSIVE]
+    run = [verdict for verdict in verdicts if verdict in (*CONCLUSIVE, INCONCLUSIVE)]
+    told = [verdict for verdict in run if verdict in CONCLUSIVE]
     if not run:
         return "not run at this scale"
     if 2 * len(told) < len(run):

@@ -13,12 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.cli.study import EXPERIMENT, FIGURE, content
+import torch
+from tests.papers.study import FILES, README, content
 
 from goldfish.cli import main
 from goldfish.config.config import resolve
 from goldfish.papers import experiment, reproduce
 from goldfish.sweep.report import Report
+from goldfish.tracking.store import Store
 
 DRIVER = """
 import sys
@@ -40,8 +42,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A working directory in which the experiment was reproduced, and what that printed."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "experiments" / "study").mkdir(parents=True)
-    (folder / "experiments" / "study" / "experiment.yaml").write_text(EXPERIMENT)
-    (folder / "experiments" / "study" / "figure.py").write_text(FIGURE)
+    for name, text in FILES.items():
+        (folder / "experiments" / "study" / name).write_text(text)
     done = run(folder, "reproduce", "study", "--scale", "smoke")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -59,7 +61,9 @@ def study(first: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_sweep_ends_with_tables_figures_and_the_way_to_the_ui(first: tuple[Path, str]) -> None:
     folder, told = first
     out = folder / "outputs" / "study" / "smoke"
-    assert sorted(content(out)) == ["accuracy.png", "curves.parquet", "manifest.json", "runs.csv"]
+    assert sorted(content(out)) == [
+        *("accuracy.png", "curves.parquet", "manifest.json", "runs.csv", "samples.csv", "weights.md")
+    ]
     assert told.startswith("3 runs: trained 3 ")
     assert "recall: test accuracy by length" in told
     assert f"Written: {Path('outputs/study/smoke/accuracy.png')}" in told
@@ -85,21 +89,36 @@ def test_the_manifest_tells_where_the_table_comes_from(first: tuple[Path, str]) 
     assert manifest["command"] == "goldfish reproduce study --scale smoke"
     assert sum(manifest["runs"].values()) == 3
     assert {"versions", "machine", "python"} <= manifest.keys()
-    for name in ("runs.csv", "curves.parquet"):
+    for name in ("runs.csv", "curves.parquet", "samples.csv"):
         assert manifest["sha256"][name] == hashlib.sha256((out / name).read_bytes()).hexdigest()
+
+
+def test_samples_are_what_the_recorded_networks_give(study: Path) -> None:
+    out = study / "outputs" / "study" / "smoke"
+    samples = pd.read_csv(out / "samples.csv").set_index("fingerprint")["weight"]
+    assert list(samples.index) == list(pd.read_csv(out / "runs.csv")["fingerprint"])
+    store = Store()
+    for fingerprint, row in store.finished("study", samples.index).items():
+        weights = torch.load(store.run_artifacts(row.run_id) / "weights.pt", weights_only=True)
+        assert next(iter(weights.values())).flatten()[0].item() == pytest.approx(samples[fingerprint], rel=1e-6)
+    assert len((out / "weights.md").read_text().splitlines()) == 3
 
 
 def test_said_again_it_only_reports_and_redraws(study: Path) -> None:
     out = study / "outputs" / "study" / "smoke"
     before = content(out)
+    (study / "experiments" / "study" / "samples.py").unlink()  # which would look at the networks again
     done = run(study, "reproduce", "study", "--scale", "smoke", "--update-results")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("3 runs: trained 0 ")
     assert "3 recorded already" in done.stdout
     assert done.stdout.endswith("heavy:\n")  # neither torch nor MLflow
-    del before["manifest.json"]  # which names the commit it was written at
+    for name in ("manifest.json", "samples.csv", "weights.md"):  # the first names the commit it was written at
+        del before[name]
     assert before.items() <= content(out).items()
     assert content(study / "experiments" / "study" / "results" / "smoke") == content(out)
+    weights = (out / "weights.md").read_text()
+    assert (study / "experiments" / "study" / "README.md").read_text() == README.replace("old\n", weights)
 
 
 def test_figures_need_the_table_alone(study: Path) -> None:
@@ -121,7 +140,7 @@ def test_figures_are_drawn_from_published_results_too(study: Path, capsys: pytes
     shutil.rmtree(out)
     (published / "accuracy.png").unlink()
     assert main(["figures", "study", "--scale", "smoke"]) == 0
-    assert content(out) == {"study/smoke/accuracy.png": image}
+    assert content(out)["study/smoke/accuracy.png"] == image
     assert not (published / "accuracy.png").exists()  # what is published changes with --update-results alone
     assert main(["figures", "study", "--scale", "smoke", "--update-results"]) == 0
     assert (published / "accuracy.png").read_bytes() == image

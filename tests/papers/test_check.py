@@ -46,19 +46,16 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(place: Path, lstm: float) -> None:
-    curves = pd.DataFrame(
-        {name: pd.Series(dtype=object) for name in ("fingerprint", "quantity", "phase", "x", "value")}
-    )
-    results.write(place, table(lstm), curves, {}, "made up")
+    results.write(place, {results.RUNS: table(lstm)}, "made up")
 
 
 def test_verdicts_and_what_they_come_to(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "study"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("study: reproduced\n")
-    assert "  reproduced: LSTM solves T = 50: 5/5 solved (published 6/6), p = 1  [success]" in told
-    assert "  reproduced: LSTM above RNN: 0.952" in told
-    assert "  not run at this scale: LSTM at T = 999: –" in told
+    assert "reproduced: LSTM solves T = 50: 5/5 solved (published 6/6), p = 1  [success]" in told
+    assert "reproduced: LSTM above RNN: 0.952" in told
+    assert "not run at this scale: LSTM at T = 999: –" in told
 
 
 def test_a_changed_verdict_is_exit_code_1(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +121,7 @@ def test_what_is_kept_in_the_repository_is_what_the_rules_say() -> None:
                 continue
             judged = checking.judge(found, scale, place)
             kept = pd.read_csv(place / checking.VERDICTS, keep_default_na=False)
-            assert list(kept["verdict"]) == [one.verdict for one in judged.judged], name
+            assert list(kept["verdict"]) == [one.verdict for _, one in judged.claims], name
             assert (place / checking.TABLE).read_text(encoding="utf-8") == checking.markdown(judged, scale)
     overview = Path(__file__).parents[2] / "experiments" / "README.md"
     assert overview.read_text(encoding="utf-8") == checking.overview_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.cli.study import EXPERIMENT, content
+from tests.papers.study import EXPERIMENT, content
 
 from goldfish.cli import main
 from goldfish.config.config import Config
