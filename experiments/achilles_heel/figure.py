@@ -65,17 +65,17 @@ def _networks(rows: pd.DataFrame) -> list[str]:
 
 
 def _blocks(runs: pd.DataFrame) -> dict[str, list[list[str]]]:
-    found = {}
+    blocks = {}
     alone = runs[runs["replicas"] == 1]
     for what in (TRAINING, GENERATION):
         for batch in sorted(set(alone["batch"])):
             part = alone[(alone["what"] == what) & (alone["batch"] == batch)]
-            found[f"Milliseconds a {what}, B = {batch}"] = _by_length(part, "seconds", 1e3)
-            found[f"Where the Transformer's lines cross, a {what}, B = {batch}"] = _crossings(part)
+            blocks[f"Milliseconds a {what}, B = {batch}"] = _by_length(part, "seconds", 1e3)
+            blocks[f"Where the Transformer's lines cross, a {what}, B = {batch}"] = _crossings(part)
     for batch in sorted(set(alone["batch"])):
         part = alone[(alone["what"] == TRAINING) & (alone["batch"] == batch)]
-        found[f"Megabytes a training step, B = {batch}"] = _by_length(part, "memory", 1.0)
-    return found | {"Training steps of a pack: seconds a network alone ÷ in the pack": _packing(runs)}
+        blocks[f"Megabytes a training step, B = {batch}"] = _by_length(part, "memory", 1.0)
+    return blocks | {"Training steps of a pack: seconds a network alone ÷ in the pack": _packing(runs)}
 
 
 def _by_length(part: pd.DataFrame, metric: str, unit: float) -> list[list[str]]:

@@ -137,7 +137,7 @@ def _timed(built: Mapping[str, _Built], kind: str, rounds: int, seconds: float) 
                 times[name].append(_clock(built[name], step, counts[name]) / counts[name] / built[name].replicas)
     finally:
         gc.enable()
-    return [built[name].row(kind, found) for name, found in times.items()]
+    return [built[name].row(kind, taken) for name, taken in times.items()]
 
 
 def _count(network: _Built, step: Step, seconds: float) -> int:

@@ -46,7 +46,7 @@ def table(runs: pd.DataFrame) -> str:
 
 def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:
     """A block for each dataset, a panel for each of its metrics, and for what decided on validation."""
-    found = {}
+    blocks = {}
     for (task, dataset), metrics in METRICS.items():
         rows = runs[runs["task"] == task]
         if dataset and "task.dataset" in rows:
@@ -57,8 +57,8 @@ def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:
         panels = [Panel(_short(metric), rows, metric, levels | _published(task, dataset, metric)) for metric in metrics]
         panels += [Panel("validation " + _short(metrics[0]), rows, metrics[0].replace("test/", "val/"))]
         panels += [Panel("seconds a run", rows, "train/seconds")]
-        found[_title(rows)] = panels
-    return found
+        blocks[_title(rows)] = panels
+    return blocks
 
 
 def _published(task: str, dataset: str, metric: str) -> dict[float, str]:

@@ -41,6 +41,8 @@ def _translated(module: PackModule) -> pd.DataFrame:
             decoded = module.predict(module.spread(part))[0]
         for source, reference, translation in zip(part.inputs, part.targets, decoded, strict=True):
             rows.append((text("source", source), text("target", reference), text("target", translation)))
-    found = pd.DataFrame(rows, columns=["source", "reference", "translation"])
-    found["chrf"] = [sentence_chrf(t, [r]).score for r, t in zip(found["reference"], found["translation"], strict=True)]
-    return found.sort_values("chrf", kind="stable")
+    sentences = pd.DataFrame(rows, columns=["source", "reference", "translation"])
+    sentences["chrf"] = [
+        sentence_chrf(t, [r]).score for r, t in zip(sentences["reference"], sentences["translation"], strict=True)
+    ]
+    return sentences.sort_values("chrf", kind="stable")

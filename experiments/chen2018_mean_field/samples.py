@@ -26,14 +26,14 @@ def samples(runs: pd.DataFrame, network: Callable[[str], Any]) -> pd.DataFrame:
 
 def _slopes(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The slope of ln‖dL/dh_t‖ over lag before training, and ½ ln χ."""
-    found = []
+    slopes = []
     for row in rows.to_dict("records"):
         theory = mean_field(row["init.sigma_w"], row["R"])
         slope = row["gradient/decay_rate_before"]
         told = {"kind": "slope", "sigma_w": row["init.sigma_w"], "R": round(row["R"], 6), "seed": row["seed"]}
         told |= {"slope": slope, "theory": theory.slope, "residual": slope - theory.slope, "chi": theory.chi}
-        found.append(told)
-    return found
+        slopes.append(told)
+    return slopes
 
 
 def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
     Half the shortest length stands for none. A σ_w and seed that lacks the run of some length says nothing.
     """
-    found = []
+    limits = []
     lengths = sorted(set(rows["length"]))
     for (sigma_w, R, seed), own in rows.groupby(["init.sigma_w", "R", "seed"]):
         solved = own.set_index("length")["outcome"] == "solved"
@@ -55,7 +55,7 @@ def _limits(rows: pd.DataFrame) -> list[dict[str, Any]]:
         scale = MULTIPLE * mean_field(float(sigma_w), float(R)).depth
         inside = lengths[0] <= scale <= lengths[-1]
         told = {"kind": "limit" if inside else "outside", "sigma_w": sigma_w, "R": round(float(R), 6), "seed": seed}
-        found.append(told | {"longest": longest, "scale": scale, "log2_longest_over_6xi": math.log2(longest / scale)})
-    inner = pd.DataFrame([row for row in found if row["kind"] == "limit"])
+        limits.append(told | {"longest": longest, "scale": scale, "log2_longest_over_6xi": math.log2(longest / scale)})
+    inner = pd.DataFrame([row for row in limits if row["kind"] == "limit"])
     means = inner.groupby("seed")["log2_longest_over_6xi"].mean() if len(inner) else {}
-    return [*found, *({"kind": "limits", "seed": s, "log2_longest_over_6xi": m} for s, m in dict(means).items())]
+    return [*limits, *({"kind": "limits", "seed": s, "log2_longest_over_6xi": m} for s, m in dict(means).items())]

@@ -58,11 +58,11 @@ def _judged(claim: Claim, table: pd.DataFrame) -> Verdict:
 def _table(name: str, scale: str) -> pd.DataFrame | None:
     """An experiment's table; for `goldfish` its summary, a row for each run of the longest sequences."""
     try:
-        found = experiments.read(name)
-        runs, curves = results.read(results.find(found, scale))
+        experiment = experiments.read(name)
+        runs, curves = results.read(results.find(experiment, scale))
     except ConfigError:
         return None
-    table = found.module("figure").summary(runs, curves) if name == "goldfish" else runs
+    table = experiment.module("figure").summary(runs, curves) if name == "goldfish" else runs
     return table if isinstance(table, pd.DataFrame) else None
 
 
@@ -84,10 +84,10 @@ def _order(runs: pd.DataFrame, cell: str, length: int | None = None) -> pd.DataF
 
 
 def _counts_lose_order(runs: pd.DataFrame) -> Verdict:
-    found = {cell: _mean(_order(runs, cell), "test/pair_accuracy") for cell in ("bag_of_words", "tfidf")}
+    accuracies = {cell: _mean(_order(runs, cell), "test/pair_accuracy") for cell in ("bag_of_words", "tfidf")}
     best = max(_mean(_order(runs, cell), "test/pair_accuracy").estimate for cell in RECURRENT)
-    told = ", ".join(f"{name.replace('_', ' ')} {interval.written(2)}" for name, interval in found.items())
-    holds = all(abs(interval.estimate - 0.5) < 0.05 for interval in found.values()) and best > 0.95
+    told = ", ".join(f"{name.replace('_', ' ')} {interval.written(2)}" for name, interval in accuracies.items())
+    holds = all(abs(interval.estimate - 0.5) < 0.05 for interval in accuracies.values()) and best > 0.95
     return f"AB or BA: {told}; best recurrent network {best:.2f}", HOLDS if holds else NOT
 
 
@@ -103,9 +103,9 @@ def _order_tells_sentiment(runs: pd.DataFrame) -> Verdict:
 
 def _window_forgets(runs: pd.DataFrame) -> Verdict:
     lengths = sorted(set(_order(runs, "feedforward")["length"]))
-    found = {length: _mean(_order(runs, "feedforward", length), "test/accuracy") for length in lengths}
-    told = ", ".join(f"T = {length}: {interval.written(2)}" for length, interval in found.items())
-    inside, beyond = found[lengths[0]].estimate, found[lengths[-1]].estimate
+    accuracies = {length: _mean(_order(runs, "feedforward", length), "test/accuracy") for length in lengths}
+    told = ", ".join(f"T = {length}: {interval.written(2)}" for length, interval in accuracies.items())
+    inside, beyond = accuracies[lengths[0]].estimate, accuracies[lengths[-1]].estimate
     if inside < 0.95:
         return f"window of 10; {told}", UNKNOWN
     return f"window of 10; {told}", HOLDS if beyond < 0.5 else NOT
@@ -113,10 +113,10 @@ def _window_forgets(runs: pd.DataFrame) -> Verdict:
 
 def _recurrence_reads_order(runs: pd.DataFrame) -> Verdict:
     longest = max(_order(runs, "gru")["length"])
-    found = {cell: _mean(_order(runs, cell, longest), "test/accuracy") for cell in RECURRENT}
-    told = ", ".join(f"{cell.upper()} {interval.written(2)}" for cell, interval in found.items())
-    good = sum(interval.estimate > 0.95 for interval in found.values())
-    return f"temporal order, T = {longest}: {told}", HOLDS if good == len(found) else CONDITIONS if good else NOT
+    accuracies = {cell: _mean(_order(runs, cell, longest), "test/accuracy") for cell in RECURRENT}
+    told = ", ".join(f"{cell.upper()} {interval.written(2)}" for cell, interval in accuracies.items())
+    good = sum(interval.estimate > 0.95 for interval in accuracies.values())
+    return f"temporal order, T = {longest}: {told}", HOLDS if good == len(accuracies) else CONDITIONS if good else NOT
 
 
 def _three_architectures(runs: pd.DataFrame) -> Verdict:
@@ -145,8 +145,8 @@ def _by_task(table: pd.DataFrame, cell: str, init: str, metric: str) -> dict[str
     return {task: _mean(rows, metric) for task, rows in _arms(table, cell, init).items()}
 
 
-def _listed(found: Mapping[str, Interval], digits: int = 1) -> str:
-    return ", ".join(f"{task} {interval.written(digits)}" for task, interval in found.items())
+def _listed(means: Mapping[str, Interval], digits: int = 1) -> str:
+    return ", ".join(f"{task} {interval.written(digits)}" for task, interval in means.items())
 
 
 def _all_or_some(passed: list[bool]) -> str:
@@ -157,29 +157,29 @@ def _gone_after_a_dozen(table: pd.DataFrame) -> Verdict:
     before = _by_task(table, "rnn", "pytorch", "gradient/horizon_before")
     after = _by_task(table, "rnn", "pytorch", "gradient/horizon")
     told = f"RNN, PyTorch's defaults: words to 1 %, untrained {_listed(before)}; trained {_listed(after)}"
-    return told, _all_or_some([found.estimate <= DOZEN for found in (*before.values(), *after.values())])
+    return told, _all_or_some([horizon.estimate <= DOZEN for horizon in (*before.values(), *after.values())])
 
 
 def _goldfish(table: pd.DataFrame) -> Verdict:
-    found = _by_task(table, "rnn", "pytorch", "survival")
-    told = f"RNN, PyTorch's defaults: accuracy survives {_listed(found)} words back"
-    return told, _all_or_some([interval.estimate <= FEW for interval in found.values()])
+    lags = _by_task(table, "rnn", "pytorch", "survival")
+    told = f"RNN, PyTorch's defaults: accuracy survives {_listed(lags)} words back"
+    return told, _all_or_some([interval.estimate <= FEW for interval in lags.values()])
 
 
 def _nothing_over_dozens(table: pd.DataFrame) -> Verdict:
     radius = _by_task(table, "rnn", "pytorch", "rho_before")
-    found = _by_task(table, "rnn", "pytorch", "gradient/far_horizon_before")
-    told = f"RNN, PyTorch's defaults: ρ {_listed(radius, 2)}; words to a millionth {_listed(found)}"
-    return told, _all_or_some([interval.estimate <= 3 * DOZEN for interval in found.values()])
+    horizons = _by_task(table, "rnn", "pytorch", "gradient/far_horizon_before")
+    told = f"RNN, PyTorch's defaults: ρ {_listed(radius, 2)}; words to a millionth {_listed(horizons)}"
+    return told, _all_or_some([interval.estimate <= 3 * DOZEN for interval in horizons.values()])
 
 
 def _gates_relieve(table: pd.DataFrame) -> Verdict:
     plain = _by_task(table, "rnn", "pytorch", "gradient/horizon_before")
     told, passed = [f"words to 1 %, untrained: RNN {_listed(plain)}"], []
     for cell, init in (("lstm", "pytorch"), ("gru", "pytorch"), ("lstm", "chrono"), ("gru", "chrono")):
-        found = _by_task(table, cell, init, "gradient/horizon_before")
-        told.append(f"{cell.upper()} {init} {_listed(found)}")
-        passed += [found[task].estimate >= 3 * plain[task].estimate for task in plain]
+        horizons = _by_task(table, cell, init, "gradient/horizon_before")
+        told.append(f"{cell.upper()} {init} {_listed(horizons)}")
+        passed += [horizons[task].estimate >= 3 * plain[task].estimate for task in plain]
     return "; ".join(told), _all_or_some(passed)
 
 

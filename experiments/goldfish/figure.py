@@ -39,11 +39,11 @@ spectral radius of a gate's recurrent weights.
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the figures into `out`, each as PDF and PNG, and write the table; returns the files written."""
-    found = summary(runs, curves)
+    table = summary(runs, curves)
     written = out / "table.md"
-    rows = _rows(found)
+    rows = _rows(table)
     written.write_text(f"`goldfish reproduce goldfish`\n\n{piped(rows)}\n\n{LEGEND}", encoding="utf-8")
-    found.to_csv(out / "summary.csv", index=False)
+    table.to_csv(out / "summary.csv", index=False)
     files = [written, out / "summary.csv"]
     files += style.save(gradient_norm.draw(runs, curves), out / "figure1_gradient_norm")
     text = runs[runs["task"] == TEXT]
@@ -71,9 +71,9 @@ def summary(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 def _recall(runs: pd.DataFrame) -> pd.DataFrame:
     """How many distractors back a symbol is recalled, over the networks trained at each length."""
-    found = across_lengths(runs[runs["task"] == SYNTHETIC])
+    horizons = across_lengths(runs[runs["task"] == SYNTHETIC])
     named = {HORIZON: "survival", REACHED: "survival_reached_end"}
-    return found.rename(columns=named)[[*HEAD, "seed", *named.values()]]
+    return horizons.rename(columns=named)[[*HEAD, "seed", *named.values()]]
 
 
 def _text(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -82,15 +82,15 @@ def _text(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     named = {"lag": "survival", "reached_end": "survival_reached_end"}
     if rows.empty or curves.empty:
         return pd.DataFrame(columns=[*HEAD, "seed", *named.values()])
-    found = survival(by_lag(rows, curves), grid.chance(runs, TEXT) or 0.5)
-    return found.rename(columns=named)[[*HEAD, "seed", *named.values()]]
+    lags = survival(by_lag(rows, curves), grid.chance(runs, TEXT) or 0.5)
+    return lags.rename(columns=named)[[*HEAD, "seed", *named.values()]]
 
 
-def _rows(found: pd.DataFrame) -> list[list[str]]:
+def _rows(table: pd.DataFrame) -> list[list[str]]:
     rows = [[*HEAD, *COLUMNS]]
-    for task in grid.tasks(found):
-        for cell, init in grid.arms(found, task):
-            arm = found[(found["task"] == task) & (found["cell"] == cell) & (found["init"] == init)]
+    for task in grid.tasks(table):
+        for cell, init in grid.arms(table, task):
+            arm = table[(table["task"] == task) & (table["cell"] == cell) & (table["init"] == init)]
             rows.append([task, cell, init, *(_written(arm, *columns) for columns in COLUMNS.values())])
     return rows
 
@@ -113,17 +113,17 @@ def accuracy_by_lag(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     Raises ConfigError when the table has two runs of one place, or no such curve.
     """
     covered = grid.coverage(runs)
-    found = by_lag(runs, curves)
-    cells = cell_order(found["cell"])
+    points = by_lag(runs, curves)
+    cells = cell_order(points["cell"])
     figure, axes = style.panels(
         1, len(cells), height=1.5, left=0.42, bottom=style.legends_height(runs), gap=(0.14, 0.4),
         note="Thin: every seed; thick: mean over seeds. Lags are binned; a bin stands at its largest lag. "
         + covered.note("at chance"),
     )  # fmt: skip
-    (task,) = set(found["task"])
+    (task,) = set(points["task"])
     level = grid.chance(runs, task)
     for ax, cell in zip(axes.flat, cells, strict=True):
-        _panel(ax, found[found["cell"] == cell], runs)
+        _panel(ax, points[points["cell"] == cell], runs)
         if level is not None:
             style.threshold(ax, level, "chance")
         ax.set_title(cell.upper())
@@ -143,29 +143,29 @@ def by_lag(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """
     rows = runs[~runs["outcome"].isin((*grid.HOLES, "diverged"))]
     kept = curves[(curves["quantity"] == QUANTITY) & curves["value"].notna()]
-    found = kept.merge(rows[["fingerprint", "task", "cell", "init", "seed"]], on="fingerprint")
-    if found.empty:
+    points = kept.merge(rows[["fingerprint", "task", "cell", "init", "seed"]], on="fingerprint")
+    if points.empty:
         raise ConfigError(f"quantity={QUANTITY}: the curves hold none")
     lost = runs[runs["outcome"] == "diverged"]
-    parts = [found]
+    parts = [points]
     for task, rows in lost.groupby("task"):
-        lags = found.loc[found["task"] == task, ["quantity", "phase", "x"]].drop_duplicates()
+        lags = points.loc[points["task"] == task, ["quantity", "phase", "x"]].drop_duplicates()
         level = grid.chance(runs, str(task)) or 0.0
         parts.append(rows[["fingerprint", "task", "cell", "init", "seed"]].merge(lags.assign(value=level), how="cross"))
     return pd.concat(parts, ignore_index=True)
 
 
-def survival(found: pd.DataFrame, chance: float) -> pd.DataFrame:
+def survival(points: pd.DataFrame, chance: float) -> pd.DataFrame:
     """How many words back accuracy survives: task, cell, init, seed, lag and reached_end for each run of `by_lag`.
 
     The largest lag such that accuracy is above the midpoint of chance and what the best cell × initialisation has, on
     average over seeds, at the smallest lag, at it and every smaller one: on real text nobody is right every time. A
     network that has learnt nothing survives nothing: 0.
     """
-    smallest = found[found["x"] == found["x"].min()]
+    smallest = points[points["x"] == points["x"].min()]
     best = float(smallest.groupby(["cell", "init"])["value"].mean().max())
     rows = []
-    for (task, cell, init, seed), run in found.groupby(["task", "cell", "init", "seed"], sort=False):
+    for (task, cell, init, seed), run in points.groupby(["task", "cell", "init", "seed"], sort=False):
         ordered = run.sort_values("x")
         passed = ordered["value"] > (chance + best) / 2
         passed = passed.cummin()

@@ -20,11 +20,11 @@ def samples(runs: pd.DataFrame, network: Callable[[str], Any]) -> pd.DataFrame:
         "inits": kept[(kept["cell"] == "lstm") & common],
         "cells": kept[common & (kept["init"] == "pytorch")],
     }
-    found = []
+    spreads = []
     for kind, rows in parts.items():
         for seed, own in rows.groupby("seed"):
             if len(own) < rows.groupby("seed").size().max():
                 continue
             accuracy = own["test/accuracy"].fillna(own["recall/chance"].max())  # a diverged run is at chance
-            found.append({"kind": kind, "seed": seed, "spread": float(accuracy.max() - accuracy.min())})
-    return pd.DataFrame(found, columns=["kind", "seed", "spread"])
+            spreads.append({"kind": kind, "seed": seed, "spread": float(accuracy.max() - accuracy.min())})
+    return pd.DataFrame(spreads, columns=["kind", "seed", "spread"])

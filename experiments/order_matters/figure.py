@@ -31,18 +31,18 @@ def table(runs: pd.DataFrame) -> str:
 
 
 def _figures(runs: pd.DataFrame) -> dict[str, list[Panel]]:
-    found = {"figure1_temporal_order": [*_order(runs, "test/accuracy"), *_order(runs, PAIR)]}
+    figures = {"figure1_temporal_order": [*_order(runs, "test/accuracy"), *_order(runs, PAIR)]}
     sentiment = _sentiment(runs)
-    return found | ({"figure2_sentiment": sentiment} if sentiment else {})
+    return figures | ({"figure2_sentiment": sentiment} if sentiment else {})
 
 
 def _blocks(runs: pd.DataFrame) -> dict[str, list[Panel]]:
-    found = {
+    blocks = {
         "Temporal order: test accuracy, four classes": _order(runs, "test/accuracy"),
         "Temporal order: test accuracy on the pair AB, BA": _order(runs, PAIR),
     }
     sentiment = _sentiment(runs)
-    return found | ({"Sentiment: test accuracy": sentiment} if sentiment else {})
+    return blocks | ({"Sentiment: test accuracy": sentiment} if sentiment else {})
 
 
 def _order(runs: pd.DataFrame, metric: str) -> list[Panel]:

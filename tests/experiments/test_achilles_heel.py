@@ -8,13 +8,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from goldfish.figures.load import measure_module
 from goldfish.papers import experiment
 
 
 @pytest.fixture(scope="module")
 def cost() -> ModuleType:
-    return measure_module(experiment.folder("achilles_heel"))
+    return experiment.read("achilles_heel").module("measure")
 
 
 def test_every_network_is_measured_in_every_way(cost: ModuleType, tmp_path: Path) -> None:

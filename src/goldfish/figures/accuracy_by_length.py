@@ -81,13 +81,13 @@ def _panel(ax: Axes, panel: pd.DataFrame, runs: pd.DataFrame) -> None:
                 markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.16 * size, alpha=0.6, zorder=2,
                 gid=f"{init} {kind}", **common,
             )  # fmt: skip
-        found = intervals(rows)
-        means = [interval.estimate for interval in found.values()]
+        means_by_length = intervals(rows)
+        means = [interval.estimate for interval in means_by_length.values()]
         ax.plot(
-            list(found), means, color=colour, linestyle=look.linestyle, marker=look.marker, zorder=4,
+            list(means_by_length), means, color=colour, linestyle=look.linestyle, marker=look.marker, zorder=4,
             gid=f"{init} mean", markeredgecolor="white", markeredgewidth=0.3, **common,
         )  # fmt: skip
-        known = {length: interval for length, interval in found.items() if interval.known}
+        known = {length: interval for length, interval in means_by_length.items() if interval.known}
         if not known:
             continue  # one seed has no interval
         ax.vlines(

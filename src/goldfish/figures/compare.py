@@ -51,8 +51,8 @@ class Panel:
 
 def networks(panels: Iterable[Panel]) -> list[str]:
     """The networks of all panels (column `cell`), in the order of the figure."""
-    found = {str(cell) for panel in panels for cell in panel.runs["cell"]}
-    return sorted(found, key=lambda cell: (ORDER.index(cell) if cell in ORDER else len(ORDER), cell))
+    cells = {str(cell) for panel in panels for cell in panel.runs["cell"]}
+    return sorted(cells, key=lambda cell: (ORDER.index(cell) if cell in ORDER else len(ORDER), cell))
 
 
 def values(panel: Panel) -> pd.DataFrame:
@@ -110,7 +110,9 @@ def note(panels: Sequence[Panel]) -> str:
     counted = [_counted(panel) for panel in panels]
     lacking = "; ".join(text for text in counted if text) or "None diverged, failed or missing"
     if any((panel.runs["outcome"] == "diverged").any() for panel in panels):
-        lacking += ". A diverged run is at chance, at 0, or, where the lowest is best, infinite: then there is no mean"
+        lacking += (
+            ". A diverged run stands at chance, or at 0; where the lowest is best it is infinite, and there is no mean"
+        )
     lines = dict.fromkeys(text for panel in panels for text in panel.levels.values())
     more = f" Dashed: {', '.join(lines)}." if lines else ""
     more += " Stars: published values." if any(panel.published for panel in panels) else ""
@@ -119,8 +121,8 @@ def note(panels: Sequence[Panel]) -> str:
 
 def _counted(panel: Panel) -> str:
     outcomes = panel.runs["outcome"].value_counts()
-    found = [f"{outcomes[name]} {name}" for name in ("diverged", *grid.HOLES) if outcomes.get(name)]
-    return f"{panel.title}: {', '.join(found)}" if found else ""
+    parts = [f"{outcomes[name]} {name}" for name in ("diverged", *grid.HOLES) if outcomes.get(name)]
+    return f"{panel.title}: {', '.join(parts)}" if parts else ""
 
 
 def rows(panels: Sequence[Panel]) -> list[list[str]]:

@@ -137,26 +137,22 @@ def lengths(runs: pd.DataFrame, task: str) -> list[int]:
 
 def arms(runs: pd.DataFrame, task: str) -> list[tuple[str, str]]:
     """The cell × initialisation pairs of one task, in the order of the palette."""
-    found = set(runs.loc[runs["task"] == task, ["cell", "init"]].itertuples(index=False, name=None))
+    present = set(runs.loc[runs["task"] == task, ["cell", "init"]].itertuples(index=False, name=None))
     cells, inits = cell_order(runs["cell"]), init_order(runs["init"])
-    return [(cell, init) for cell in cells for init in inits if (cell, init) in found]
+    return [(cell, init) for cell in cells for init in inits if (cell, init) in present]
 
 
-def scored(runs: pd.DataFrame, levels: pd.DataFrame | None = None) -> pd.DataFrame:
+def scored(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that count: failed and missing ones left out, diverged ones at chance and with a recall horizon of 0.
 
     A diverged network answers nothing; leaving it out would flatter its cell. Its gradients before training stand.
-    `levels` is the whole table, where `runs` is a part of it that may not hold the chance level.
     """
-    levels = runs if levels is None else levels
     rows = runs[~runs["outcome"].isin(HOLES)].sort_values(KEYS)
-    for task in tasks(rows):
-        diverged = (rows["outcome"] == "diverged") & (rows["task"] == task)
-        if not diverged.any():
-            continue
-        rows.loc[diverged, "test/accuracy"] = chance(levels, task) or 0.0
-        if has_lag(levels, task):
-            rows.loc[diverged, ["recall/horizon", "recall/horizon_reached_end"]] = 0.0
+    rows = rows.assign(**{"test/accuracy": score(rows, "test/accuracy", levels=runs)})
+    with_lag = [task for task in tasks(runs) if has_lag(runs, task)]
+    diverged = (rows["outcome"] == "diverged") & rows["task"].isin(with_lag)
+    if diverged.any():
+        rows.loc[diverged, ["recall/horizon", "recall/horizon_reached_end"]] = 0.0
     return rows
 
 
@@ -169,7 +165,8 @@ def score(rows: pd.DataFrame, metric: str, levels: pd.DataFrame | None = None) -
     """A metric as floats, in which no diverged run is best: it has the worst score there is.
 
     An accuracy is at its task's chance then, another score of which the highest is best 0, a loss infinite. What is no
-    score, such as seconds, stands as it was measured. `levels` is as in `scored`.
+    score, such as seconds, stands as it was measured. `levels` is the whole table, where `rows` is a part that may
+    not hold the chance level.
     """
     values, diverged = column(rows, metric), rows["outcome"] == "diverged"
     if not metric.startswith(_SCORES) or not diverged.any():

@@ -57,12 +57,12 @@ def draw(runs: pd.DataFrame, *, remark: str = "") -> Figure:
 
 def _title(panel: pd.DataFrame, task: str, lengths: list[int]) -> str:
     """The task, n, ρ with its interval, and what the interval says."""
-    found = association(panel)
+    correlation = association(panel)
     groups = len(panel[["cell", "init"]].drop_duplicates())
     span = "–".join(str(length) for length in dict.fromkeys((lengths[0], lengths[-1])))
     return (
         f"{task}, length {span}: {groups} cell × init., {len(panel)} points\n"
-        f"{recall_horizon.written(found)}\n{recall_horizon.reading(found)}"
+        f"{recall_horizon.written(correlation)}\n{recall_horizon.reading(correlation)}"
     )
 
 
@@ -104,8 +104,8 @@ def _rings(panel: pd.DataFrame) -> pd.Series:
         there = here.setdefault(place, [])
         if group not in there:
             there.append(group)
-    found = [len(here[place]) - 1 - here[place].index(group) for place, group in zip(places, groups, strict=True)]
-    return pd.Series(found, index=panel.index, name="ring", dtype=int)
+    rings = [len(here[place]) - 1 - here[place].index(group) for place, group in zip(places, groups, strict=True)]
+    return pd.Series(rings, index=panel.index, name="ring", dtype=int)
 
 
 def _frame(axes: np.ndarray, points: pd.DataFrame) -> None:
@@ -136,8 +136,8 @@ def _note(covered: grid.Coverage, points: pd.DataFrame) -> str:
         "One point per cell × initialisation × seed. Recall horizon: over the networks trained at each length, the"
         " largest lag such that accuracy is above the midpoint of chance and 1 at it and every smaller one; gradient"
         " horizon: at the longest length."
-        f" Hollow with a tick: at least this far, the longest sequence ended here ({bounds} of {len(points)} points)."
-        f"{crosses} ρ: Spearman's, bounds ranked at their value; in brackets its 95 % interval over cell ×"
-        " initialisation groups; where that contains 0, no association is shown. Where points coincide, one is drawn"
+        f" Hollow with a tick: at least this far, as the longest sequence ends here ({bounds} of {len(points)} points)."
+        f"{crosses} ρ: Spearman's, with bounds ranked at their value, and in brackets its 95 % interval over cell ×"
+        " initialisation groups; where that contains 0, no association is shown. Coinciding points are drawn one"
         f" around the other. Dashed: equal horizons.\n{covered.note('at chance')}"
     )

@@ -42,8 +42,8 @@ def across_lengths(runs: pd.DataFrame) -> pd.DataFrame:
     for key, own in runs.groupby(POINT):
         task = str(key[0])
         if grid.has_lag(runs, task):
-            found = _point(own.sort_values("length"), planned[task], grid.chance(runs, task) or 0.0)
-            points.append(dict(zip(POINT, key, strict=True)) | {"length": planned[task][-1]} | found)
+            horizons = _point(own.sort_values("length"), planned[task], grid.chance(runs, task) or 0.0)
+            points.append(dict(zip(POINT, key, strict=True)) | {"length": planned[task][-1]} | horizons)
     return pd.DataFrame(points, columns=COLUMNS)
 
 
@@ -81,23 +81,23 @@ def association(points: pd.DataFrame) -> Interval | None:
     return rank_correlation(both[GRADIENT], both[HORIZON], groups)
 
 
-def written(found: Interval | None) -> str:
+def written(correlation: Interval | None) -> str:
     """ρ with its interval, such as "ρ = .47 [−.07, .84]"."""
-    if found is None or math.isnan(found.estimate):
+    if correlation is None or math.isnan(correlation.estimate):
         return "ρ undefined"
-    interval = f" [{_short(found.low)}, {_short(found.high)}]" if found.known else ""
-    return f"ρ = {_short(found.estimate)}{interval}"
+    interval = f" [{_short(correlation.low)}, {_short(correlation.high)}]" if correlation.known else ""
+    return f"ρ = {_short(correlation.estimate)}{interval}"
 
 
-def reading(found: Interval | None) -> str:
+def reading(correlation: Interval | None) -> str:
     """What the interval says: an association is shown only where it does not contain 0."""
-    if found is None or math.isnan(found.estimate):
+    if correlation is None or math.isnan(correlation.estimate):
         return "all points have one value"
-    if not found.known:
+    if not correlation.known:
         return "no interval, so no association is shown"
-    if found.low <= 0 <= found.high:
+    if correlation.low <= 0 <= correlation.high:
         return "the interval contains 0: no association is shown"
-    return f"the interval is {'above' if found.low > 0 else 'below'} 0: an association is shown"
+    return f"the interval is {'above' if correlation.low > 0 else 'below'} 0: an association is shown"
 
 
 def markdown(runs: pd.DataFrame) -> str:
@@ -120,9 +120,9 @@ def _rows(runs: pd.DataFrame) -> list[list[str]]:
     rows, points = [], across_lengths(runs)
     for task in [task for task in grid.tasks(runs) if grid.has_lag(runs, task)]:
         own = points[points["task"] == task]
-        both, found = known(own), association(own)
+        both, correlation = known(own), association(own)
         groups = len(both[["cell", "init"]].drop_duplicates())
-        rows.append([task, str(len(both)), str(groups), written(found), reading(found)])
+        rows.append([task, str(len(both)), str(groups), written(correlation), reading(correlation)])
     return rows
 
 

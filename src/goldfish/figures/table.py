@@ -7,8 +7,9 @@ Where several learning rates were tried, the rows to show are selected beforehan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -16,16 +17,27 @@ from goldfish.figures import grid, recall_horizon
 from goldfish.figures.recall_horizon import across_lengths
 from goldfish.figures.statistics import Interval, mean_interval, median_time
 
-DIVERGED = "counted as unsolved, accuracy at chance, its own recall horizon 0, the one over lengths ends before it"
+DIVERGED = "counted as unsolved with accuracy at chance and recall horizon 0; over lengths the horizon ends before it"
 NOTHING = "–"
 _TITLES = {
-    "gradients": "{task}: gradients at length {length} before and after training; recall, outcomes of all lengths",
-    "accuracy": "{task}: test accuracy by length, and runs solved",
-    "recall": "{task}: recall horizon inside one model, by the length it was trained on",
-    "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget where fewer than half did)",
+    "gradients": "{task}: gradients at length {length} before and after training; recall and outcomes over all lengths",
+    "accuracy": "{task}: test accuracy and runs solved, by length",
+    "recall": "{task}: recall horizon inside one model, by training length",
+    "steps": "{task}: median training steps to solve, by length (Kaplan–Meier; > budget if fewer than half solved it)",
 }
 Row = list[str]
-Cell = Callable[[pd.DataFrame], str]
+
+
+class Arm(NamedTuple):
+    """The runs of one cell × initialisation of a task: all that are planned and known, and those that count."""
+
+    cell: str
+    init: str
+    rows: pd.DataFrame
+    counted: pd.DataFrame
+
+
+Cell = Callable[[Arm], str]
 
 
 def text(runs: pd.DataFrame) -> str:
@@ -60,35 +72,35 @@ def median_steps(rows: pd.DataFrame) -> float:
 
 
 def _blocks(runs: pd.DataFrame, blocks: Iterable[str]) -> list[tuple[str, list[Row]]]:
+    """The title and the rows of each block of each task: a header, then a row per cell × initialisation."""
     grid.check(runs)
-    rates = "optimizer.lr" in runs and runs["optimizer.lr"].nunique() > 1
-    found = []
+    counted = grid.scored(runs)
+    tables = []
     for task in grid.tasks(runs):
-        length = max(grid.lengths(runs, task))
+        arms = [
+            Arm(cell, init, *(table[_of(table, task, cell, init)] for table in (runs, counted)))
+            for cell, init in grid.arms(runs, task)
+        ]
         for block in blocks:
-            columns = _columns(runs, task, block, length)
-            if rates:
-                columns = {"lr": _rate, **columns}
-            found.append((_TITLES[block].format(task=task, length=length), _rows(runs, task, columns)))
-    return found
+            columns = _columns(runs, task, block)
+            rows = [[arm.cell, arm.init, *(write(arm) for write in columns.values())] for arm in arms]
+            title = _TITLES[block].format(task=task, length=max(grid.lengths(runs, task)))
+            tables.append((title, [["cell", "init", *columns], *rows]))
+    return tables
 
 
-def _rows(runs: pd.DataFrame, task: str, columns: Mapping[str, Cell]) -> list[Row]:
-    """A header and one row per cell × initialisation of a task."""
-    here = runs[runs["task"] == task]
-    rows = [["cell", "init", *columns]]
-    for cell, init in grid.arms(runs, task):
-        arm = here[(here["cell"] == cell) & (here["init"] == init)]
-        rows.append([cell, init, *(write(arm) for write in columns.values())])
-    return rows
+def _of(table: pd.DataFrame, task: str, cell: str, init: str) -> pd.Series:
+    return (table["task"] == task) & (table["cell"] == cell) & (table["init"] == init)
 
 
-def _columns(runs: pd.DataFrame, task: str, block: str, length: int) -> dict[str, Cell]:
-    """The columns of a block: a heading, and what it writes of one arm's rows."""
+def _columns(runs: pd.DataFrame, task: str, block: str) -> dict[str, Cell]:
+    """The columns of a block: a heading, and what it writes of one arm."""
+    lengths = grid.lengths(runs, task)
+    rates: dict[str, Cell] = {"lr": _rate} if "optimizer.lr" in runs and runs["optimizer.lr"].nunique() > 1 else {}
     if block == "gradients":
-        at, planned = partial(_at, runs, length), _planned(runs, task)
+        at, planned = partial(_at, lengths[-1]), _planned(runs, task)
         reach = across_lengths(runs[runs["task"] == task])
-        return {
+        return rates | {
             "params": _parameters,
             "decay before": at(_metric("gradient/decay_rate_before", ".3f")),
             "decay after": at(_metric("gradient/decay_rate", ".3f")),
@@ -98,43 +110,43 @@ def _columns(runs: pd.DataFrame, task: str, block: str, length: int) -> dict[str
             "solved": lambda arm: f"{_count(arm, 'solved')}/{planned}",
             "diverged": lambda arm: str(_count(arm, "diverged")),
             "failed": lambda arm: str(_count(arm, "failed")),
-            "missing": lambda arm: str(planned - len(arm) + _count(arm, "missing")),
+            "missing": lambda arm: str(planned - len(arm.rows) + _count(arm, "missing")),
         }
     write = {
         "accuracy": _accuracy,
         "recall": _metric("recall/horizon", ".1f", "recall/horizon_reached_end"),
         "steps": _steps,
     }[block]
-    return {str(value): _at(runs, value, write) for value in grid.lengths(runs, task)}
+    return rates | {str(length): _at(length, write) for length in lengths}
 
 
-def _at(runs: pd.DataFrame, length: int, write: Cell) -> Cell:
+def _at(length: int, write: Callable[[pd.DataFrame], str]) -> Cell:
     """Write of the arm's counted rows at one length alone."""
 
-    def written(arm: pd.DataFrame) -> str:
-        rows = grid.scored(arm[arm["length"] == length], levels=runs)
+    def written(arm: Arm) -> str:
+        rows = arm.counted[arm.counted["length"] == length]
         return write(rows) if len(rows) else NOTHING
 
     return written
 
 
-def _metric(name: str, digits: str, reached_end: str | None = None) -> Cell:
+def _metric(name: str, digits: str, reached_end: str | None = None) -> Callable[[pd.DataFrame], str]:
     """Mean ± interval of a metric, with ≥ before it where a seed reached the end and its n where some lack it."""
 
     def written(rows: pd.DataFrame) -> str:
-        found = mean(rows, name)
-        if found is None:
+        average = mean(rows, name)
+        if average is None:
             return NOTHING
         bound = reached_end is not None and (grid.column(rows, reached_end) == 1.0).any()
-        some = "" if found.n == len(rows) else f" (n={found.n})"
-        return ("≥" if bound else "") + _interval(found, digits) + some
+        some = "" if average.n == len(rows) else f" (n={average.n})"
+        return ("≥" if bound else "") + _interval(average, digits) + some
 
     return written
 
 
-def _reach(reach: pd.DataFrame, arm: pd.DataFrame) -> str:
+def _reach(reach: pd.DataFrame, arm: Arm) -> str:
     """The arm's recall horizon over the networks trained at each length."""
-    rows = reach[(reach["cell"] == arm["cell"].iloc[0]) & (reach["init"] == arm["init"].iloc[0])]
+    rows = reach[(reach["cell"] == arm.cell) & (reach["init"] == arm.init)]
     known = rows[rows[recall_horizon.HORIZON].notna()]
     return _metric(recall_horizon.HORIZON, ".1f", recall_horizon.REACHED)(known)
 
@@ -144,32 +156,32 @@ def _accuracy(rows: pd.DataFrame) -> str:
 
 
 def _steps(rows: pd.DataFrame) -> str:
-    found = median_steps(rows)
-    return f"{found:g}" if math.isfinite(found) else f">{rows['trainer.max_steps'].max():g}"
+    steps = median_steps(rows)
+    return f"{steps:g}" if math.isfinite(steps) else f">{rows['trainer.max_steps'].max():g}"
 
 
-def _interval(found: Interval, digits: str) -> str:
+def _interval(average: Interval, digits: str) -> str:
     """Symmetric intervals as mean ±half, others as mean [low, high]; a single seed as it is."""
     estimate, low, high, half = (
         f"{value:{digits}}".removesuffix(".0")
-        for value in (found.estimate, found.low, found.high, found.high - found.estimate)
+        for value in (average.estimate, average.low, average.high, average.high - average.estimate)
     )
-    if not found.known:
+    if not average.known:
         return estimate
-    return f"{estimate} ±{half}" if found.method == "t" else f"{estimate} [{low}, {high}]"
+    return f"{estimate} ±{half}" if average.method == "t" else f"{estimate} [{low}, {high}]"
 
 
-def _parameters(arm: pd.DataFrame) -> str:
-    counts = sorted({int(count) for count in grid.column(arm, "parameters").dropna() if count > 0})
+def _parameters(arm: Arm) -> str:
+    counts = sorted({int(count) for count in grid.column(arm.rows, "parameters").dropna() if count > 0})
     return "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else NOTHING
 
 
-def _rate(arm: pd.DataFrame) -> str:
-    return "/".join(f"{rate:g}" for rate in sorted(arm["optimizer.lr"].dropna().unique())) or NOTHING
+def _rate(arm: Arm) -> str:
+    return "/".join(f"{rate:g}" for rate in sorted(arm.rows["optimizer.lr"].dropna().unique())) or NOTHING
 
 
-def _count(arm: pd.DataFrame, outcome: str) -> int:
-    return int((arm["outcome"] == outcome).sum())
+def _count(arm: Arm, outcome: str) -> int:
+    return int((arm.rows["outcome"] == outcome).sum())
 
 
 def _planned(runs: pd.DataFrame, task: str) -> int:

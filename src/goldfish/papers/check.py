@@ -42,7 +42,7 @@ def with_claims() -> list[str]:
 
 
 def check(names: Sequence[str], *, scale: str, update: bool) -> int:
-    """Print every claim with its verdict; 1 where a verdict is not the one that is kept with the experiment.
+    """Print every claim with its verdict; return 1 if a verdict differs from the one kept with the experiment.
 
     With `update` the new verdicts become those that are kept. Raises ConfigError for an experiment without claims.
     """
@@ -98,7 +98,7 @@ def _changes(checked: Checked, scale: str) -> list[str]:
         return []
     before = pd.read_csv(kept, keep_default_na=False).set_index("claim")["verdict"].to_dict()
     return [
-        f"{checked.name}: {claim.claim}: '{judged.verdict}', where '{before.get(claim.claim, 'nothing')}' is kept"
+        f"{checked.name}: {claim.claim}: '{judged.verdict}', but '{before.get(claim.claim, 'nothing')}' is kept"
         for claim, judged in checked.claims
         if before.get(claim.claim) != judged.verdict
     ]
@@ -126,14 +126,14 @@ def overview_text() -> str:
     lines = [
         "# Experiments",
         "",
-        "What papers report, beside our own runs. Written by `goldfish check --update`, by the rules in each",
-        "experiment's `published.csv`. Scale `cpu` is what two cores do: shorter sequences, fewer seeds or steps than",
-        "published, as each experiment says; scale `gpu` is the published setting. The rules:",
+        "What papers report, beside our own runs. `goldfish check --update` writes this page by the rules in each",
+        "experiment's `published.csv`. Scale `cpu` is what two cores can do, with shorter sequences and fewer seeds or",
+        "steps than published, as each experiment says; scale `gpu` is the published setting. The rules:",
         "",
         *(f"- `{name}`: {rule}" for name, rule in published.RULES.items()),
         "",
-        "An experiment is *reproduced* where every claim is that can be told, *not reproduced* where none is, *partly*",
-        "otherwise, and *inconclusive* where fewer than half of its claims can be told.",
+        "An experiment is *reproduced* if every claim that can be decided is reproduced, *not reproduced* if none is,",
+        "and *partly* reproduced otherwise; it is *inconclusive* if fewer than half of its claims can be decided.",
         "",
         "| experiment | question | cpu | gpu |",
         "|---|---|---|---|",
@@ -151,7 +151,7 @@ def _row(name: str) -> str:
         checked = judge(experiments.read(name), scale, experiments.folder(name) / "results" / scale)
         outcomes = [judged.verdict for _, judged in checked.claims]
         good, told = (sum(outcome in of for outcome in outcomes) for of in ([rules.REPRODUCED], rules.CONCLUSIVE))
-        verdicts.append(checked.verdict + (f" ({good} of {told} told, {len(outcomes)} claims)" if told else ""))
+        verdicts.append(checked.verdict + (f" ({good} of {told} decided; {len(outcomes)} claims)" if told else ""))
     return f"| {_link(name)} | {_question(name)} | {' | '.join(verdicts)} |"
 
 

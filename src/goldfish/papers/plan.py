@@ -85,7 +85,7 @@ class Plan:
 def plan(experiment: Experiment, scale: str, composer: Composer | None = None) -> Plan:
     """Everything an experiment trains at a scale. Raises ConfigError when a run, or the selection, is wrong."""
     if experiment.has("measure"):
-        raise ConfigError(f"{experiment.name}: has no runs, its measure.py makes its table")
+        raise ConfigError(f"{experiment.name}: has no runs: its measure.py makes its table")
     composer = composer or Composer(compose.loader())
     try:
         return _plan(experiment.name, experiment.scale(scale), composer)
@@ -159,7 +159,7 @@ def _refuse_given(keys: Iterable[str], places: Mapping[str, Axes]) -> None:
     """Refuse keys that are selected, and given as well."""
     for where, axes in places.items():
         for key in sorted(set(keys) & axes.keys()):
-            raise ConfigError(f"{where}.{key}: 'select' says what it is; leave it out here")
+            raise ConfigError(f"{where}.{key}: 'select' sets it; leave it out here")
 
 
 def _per(select: Select, reported: Sequence[Config], candidates: set[str]) -> list[str]:
@@ -178,7 +178,7 @@ def _check_seeds(trials: Sequence[Trial], reported: Sequence[Config]) -> None:
     both = {trial.config.seed for trial in trials} & {config.seed for config in reported}
     if both:
         listed = ",".join(str(seed) for seed in sorted(both))
-        raise ConfigError(f"select.seed={listed}: reported runs have it, too; trials need seeds of their own")
+        raise ConfigError(f"select.seed={listed}: reported runs have it too; trials need seeds of their own")
 
 
 def _check_groups(trials: Sequence[Trial], reported: Sequence[Config], per: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ RULES = {
     "value": "interval within the tolerance",
     "above": "interval above",
     "below": "interval below",
-    "more": "interval of the difference above 0; of solved runs, Fisher's exact test",
+    "more": "interval of the difference above 0, or Fisher's exact test for counts of solved runs",
     "less": "interval of the difference below 0",
     "ratio": "interval of the ratio of times-to-solve",
     "note": "orientation, no verdict",

@@ -36,12 +36,14 @@ class Times(NamedTuple):
 def success(solved: int, n: int, published: int, published_n: int) -> Judged:
     """Counts of solved runs: not reproduced where Fisher's exact test, two-sided, has p < .05.
 
-    Inconclusive where n runs could not have said no, whatever came out.
+    Inconclusive where n runs could not have contradicted the published count, whatever came out.
     """
     told = f"{solved}/{n} solved (published {published}/{published_n})"
     if not can_refuse(n, published, published_n):
         needed = smallest_n(published, published_n)
-        return Judged(INCONCLUSIVE, f"{told}; the rule needs {needed} runs" if needed else f"{told}; no number of runs")
+        return Judged(
+            INCONCLUSIVE, f"{told}; the rule needs {needed} runs" if needed else f"{told}; no number of runs would do"
+        )
     p = fisher(solved, n, published, published_n)
     return Judged(NOT if p < ALPHA else REPRODUCED, f"{told}, p = {p:.2g}")
 
@@ -52,12 +54,12 @@ def fisher(a: int, n: int, b: int, m: int) -> float:
 
 
 def can_refuse(n: int, published: int, published_n: int) -> bool:
-    """True where some outcome of n runs would be at odds with the published count."""
+    """Whether some outcome of n runs would contradict the published count."""
     return min(fisher(solved, n, published, published_n) for solved in (0, n)) < ALPHA
 
 
 def smallest_n(published: int, published_n: int, most: int = 100) -> int | None:
-    """The smallest number of runs with which `success` can say no."""
+    """The smallest number of runs that could contradict the published count."""
     return next((n for n in range(1, most + 1) if can_refuse(n, published, published_n)), None)
 
 
@@ -91,10 +93,10 @@ def order(first: Sequence[float], second: Sequence[float], *, above: bool) -> Ju
     told = f"{_mean(first)} against {_mean(second)}"
     if not _finite([*first, *second]):
         return Judged(INCONCLUSIVE, told)
-    found = difference(first, second)
-    if not found.known:
+    gap = difference(first, second)
+    if not gap.known:
         return Judged(INCONCLUSIVE, f"{told}; the rule needs 2 runs of each")
-    return _one_side(found.low, found.high, told, above=above)
+    return _one_side(gap.low, gap.high, told, above=above)
 
 
 def order_of_success(solved: int, n: int, other: int, other_n: int) -> Judged:
@@ -113,15 +115,15 @@ def ratio(fast: Times, slow: Times, least: float) -> Judged:
     unsolved fast ones nothing is concluded in their favour.
     """
     logs = [[math.log(step) for step in times.steps] for times in (fast, slow)]
-    found = difference(logs[1], logs[0])
+    gap = difference(logs[1], logs[0])
     lower = "≥ " if not all(slow.solved) else ""
-    told = f"{lower}{math.exp(found.estimate):.2g} times as long (at least {least:g}?)"
+    told = f"{lower}{math.exp(gap.estimate):.2g} times as long (at least {least:g}?)"
     told += f"; solved {sum(fast.solved)}/{len(fast.solved)} and {sum(slow.solved)}/{len(slow.solved)}"
-    if not found.known:
+    if not gap.known:
         return Judged(INCONCLUSIVE, f"{told}; the rule needs 2 runs of each")
-    if found.low >= math.log(least) and all(fast.solved):
+    if gap.low >= math.log(least) and all(fast.solved):
         return Judged(REPRODUCED, told)
-    return Judged(NOT if found.high < math.log(least) and all(slow.solved) else INCONCLUSIVE, told)
+    return Judged(NOT if gap.high < math.log(least) and all(slow.solved) else INCONCLUSIVE, told)
 
 
 def _one_side(low: float, high: float, told: str, *, above: bool) -> Judged:
@@ -137,7 +139,7 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def _mean(values: Sequence[float]) -> str:
-    """The mean ± half of its interval; how many have none, because they diverged or were never solved."""
+    """The mean ± half of its interval, and how many runs have no value because they diverged or were never solved."""
     finite = [value for value in values if math.isfinite(value)]
     lost = f", {len(values) - len(finite)} of {len(values)} without a value" if len(finite) < len(values) else ""
     if not finite:
@@ -148,7 +150,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def overall(verdicts: Sequence[str]) -> str:
-    """What an experiment comes to: what of its claims could be told, where that is at least half of those run."""
+    """The verdict on an experiment, from the claims that could be decided; inconclusive if fewer than half could be."""
     run = [verdict for verdict in verdicts if verdict in (*CONCLUSIVE, INCONCLUSIVE)]
     told = [verdict for verdict in run if verdict in CONCLUSIVE]
     if not run:

@@ -50,7 +50,7 @@ def note(scores: pd.DataFrame) -> str:
     best = "lowest" if grid.lowest_is_best(metric) else "highest"
     number = "–".join(str(count) for count in dict.fromkeys((trials[0], trials[-1])))
     return (
-        f"Selected per {' × '.join(_per(scores))}: of {times} the one with the {best} mean {metric}"
+        f"Selected per {' × '.join(_per(scores))} from {times}: the candidate with the {best} mean {metric}"
         f" over trials with seeds of their own (n = {number})."
     )
 
