@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
+from goldfish.cli import main
 from goldfish.papers import experiment
 from goldfish.papers.plan import plan
 
@@ -33,7 +34,7 @@ PICTURES = (".pdf", ".png")
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_a_measured_experiment_from_end_to_end(name: str, tmp_path: Path) -> None:
+def test_a_measured_experiment_from_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     goldfish(tmp_path, "reproduce", name, "--scale", "smoke")
     out = tmp_path / "outputs" / name / "smoke"
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
@@ -41,7 +42,8 @@ def test_a_measured_experiment_from_end_to_end(name: str, tmp_path: Path) -> Non
     assert manifest["runs"] == {"rows": len(pd.read_csv(out / "runs.csv"))}
     pictures = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (*PICTURES, ".md")}
     assert len(pictures) >= 3
-    goldfish(tmp_path, "figures", name, "--scale", "smoke")
+    monkeypatch.chdir(tmp_path)
+    assert main(["figures", name, "--scale", "smoke"]) == 0
     assert pictures == {path: (out / path).read_bytes() for path in pictures}
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -107,11 +109,13 @@ def _check_selection(name: str, out: Path, runs: pd.DataFrame) -> None:
     assert not {trial.config["seed"] for trial in planned.trials.runs} & set(runs["seed"])
 
 
-def test_the_readmes_multirun_records_each_run_once(tmp_path: Path) -> None:
+def test_the_readmes_multirun_records_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "cell=rnn,lstm,gru init=pytorch,orthogonal task=adding task.length=20,40 seed=0,1 trainer.max_steps=50"
     assert "24 runs: trained 24 " in goldfish(tmp_path, "train", "-m", *command.split()).stdout
     assert "24 runs: trained 0 " in goldfish(tmp_path, "train", "-m", *command.split()).stdout
-    goldfish(tmp_path, "export", "--to", "runs.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["export", "--to", "runs.csv"]) == 0
     runs = pd.read_csv(tmp_path / "runs.csv")
     assert len(runs) == runs["fingerprint"].nunique() == 24
     assert runs.groupby(["cell", "init", "length", "seed"]).size().eq(1).all()

@@ -57,7 +57,7 @@ def test_what_diverged_runs_lack_is_averaged_over_the_others_and_says_so(holed: 
 
 def test_accuracy_counts_diverged_at_chance_and_prints_solved_of_n(holed: Tables):
     runs = holed[0]
-    rows = block(table.markdown(runs), "recall: test accuracy by length")
+    rows = block(table.markdown(runs), "recall: test accuracy and runs solved")
     assert rows["cell", "init"] == ["10", "20", "40", "80", "160"]
     survivor = runs.loc[place(runs, "recall", "rnn", "identity", 160, 3), "test/accuracy"].item()
     values = pd.Series([0.125] * 3 + [survivor])

@@ -67,8 +67,7 @@ def test_a_changed_verdict_is_exit_code_1(study: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr()
     assert told.out.startswith("study: not reproduced\n")
     assert (
-        "goldfish: study: LSTM solves T = 50: 'not reproduced', where 'reproduced' is kept; --update keeps it"
-        in told.err
+        "goldfish: study: LSTM solves T = 50: 'not reproduced', but 'reproduced' is kept; --update keeps it" in told.err
     )
     assert main(["check", "--update"]) == 0
     assert main(["check"]) == 0
@@ -83,7 +82,9 @@ def test_kept_verdicts_are_in_the_readme_and_the_overview(study: Path) -> None:
     )
     assert verdicts in (study / "README.md").read_text()
     overview = (study.parent / "README.md").read_text()
-    row = "| [study](study/README.md) | does it solve? | reproduced (2 of 2 told, 3 claims) | not run at this scale |"
+    row = (
+        "| [study](study/README.md) | does it solve? | reproduced (2 of 2 decided; 3 claims) | not run at this scale |"
+    )
     assert row in overview
 
 

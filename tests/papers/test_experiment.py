@@ -160,7 +160,7 @@ def test_every_experiment_expands(composer: Composer, name: str) -> None:
     assert {"smoke", "cpu", "gpu"} <= set(read.scales)
     if read.has("measure"):
         assert all(read.scale(scale).settings for scale in read.scales)
-        with pytest.raises(ConfigError, match=f"{name}: has no runs, its measure.py makes its table"):
+        with pytest.raises(ConfigError, match=f"{name}: has no runs: its measure.py makes its table"):
             plan(read, "cpu", composer)
         return
     for scale in read.scales:
@@ -288,15 +288,15 @@ def test_a_single_point_selects_too(study: Path, composer: Composer) -> None:
     ("old", "new", "told"),
     [
         ('seed: "100,101"', "seeds: 3", "select.seeds: unknown key; did you mean 'seed'"),
-        ('seed: "100,101"', "seed: [1, 100, 2]", "select.seed=1,2: reported runs have it, too"),
+        ('seed: "100,101"', "seed: [1, 100, 2]", "select.seed=1,2: reported runs have it too"),
         ('  seed: "100,101"\n', "", "select.seed: a value is required"),
         ("{optimizer.lr: [0.1, 1e-3, 0.02]}", "{}", "select.candidates: a value is required"),
         ("[0.1, 1e-3, 0.02]", "0.1", "select.candidates: optimizer.lr: expected two values at least"),
         ("optimizer.lr: [0.1, 1e-3, 0.02]", "optimizer.rate: [1, 2]", "optimizer.rate=1: unknown key"),
         ("optimizer.lr: [0.1, 1e-3, 0.02]", "seed: [8, 9]", "select.candidates.seed: a seed is never selected"),
         ("[0.1, 1e-3, 0.02]", "[0.1, -1]", "optimizer.lr=-1.0: expected"),
-        ("seed: 2}", "optimizer.lr: 0.1}", "grids.gru.optimizer.lr: 'select' says what it is"),
-        ("{task.length: 5}", "{seed: 5}", "select.trials.rnn.seed: 'select' says what it is"),
+        ("seed: 2}", "optimizer.lr: 0.1}", "grids.gru.optimizer.lr: 'select' sets it"),
+        ("{task.length: 5}", "{seed: 5}", "select.trials.rnn.seed: 'select' sets it"),
         (
             "{task.length: 5}",
             "{init: pytorch}",
@@ -333,7 +333,7 @@ def test_the_selection_of_the_documentation(study: Path, composer: Composer) -> 
     assert len(planned.trials.runs) == 4 * 3 * 2
     assert len(planned.runs(dict.fromkeys(planned.trials.groups, "optimizer.lr=0.01"))) == 16
     study.write_text(first + select)
-    with pytest.raises(ConfigError, match=r"base\.optimizer\.lr: 'select' says what it is"):
+    with pytest.raises(ConfigError, match=r"base\.optimizer\.lr: 'select' sets it"):
         plan(experiment.read("study"), "cpu", composer)
 
 

@@ -65,7 +65,7 @@ def test_a_sweep_ends_with_tables_figures_and_the_way_to_the_ui(first: tuple[Pat
         *("accuracy.png", "curves.parquet", "manifest.json", "runs.csv", "samples.csv", "weights.md")
     ]
     assert told.startswith("3 runs: trained 3 ")
-    assert "recall: test accuracy by length" in told
+    assert "recall: test accuracy and runs solved" in told
     assert f"Written: {Path('outputs/study/smoke/accuracy.png')}" in told
     assert "MLflow UI: goldfish ui study" in told
 

@@ -109,7 +109,7 @@ def test_trials_select_what_is_reported(selecting: Trained, capsys: pytest.Captu
     told = capsys.readouterr().out
     assert told.index("Trials, recorded as study-selection:\n12 runs: trained 12") == 0
     assert "Reported runs, each with what its trials select:\n3 runs: trained 3" in told
-    assert "Selected per cell × init: of optimizer.lr=0.01 (1×), optimizer.lr=0.02 (2×)" in told
+    assert "Selected per cell × init from optimizer.lr=0.01 (1×), optimizer.lr=0.02 (2×)" in told
 
 
 def test_the_tables_of_a_selection(selecting: Trained) -> None:
@@ -135,7 +135,7 @@ def test_figures_of_a_selection_need_the_tables_alone(selecting: Trained, capsys
     selecting.rows.clear()
     capsys.readouterr()
     assert main(["figures", "study", "--scale", "smoke"]) == 0
-    assert "of optimizer.lr=0.01 (1×), optimizer.lr=0.02 (2×)" in capsys.readouterr().out
+    assert "from optimizer.lr=0.01 (1×), optimizer.lr=0.02 (2×)" in capsys.readouterr().out
     assert len(selecting.sweeps) == 2
 
 
@@ -197,6 +197,6 @@ def test_seeds_that_select_and_are_reported_are_refused(selecting: Trained, caps
     path.write_text(path.read_text().replace("seed: [100, 101]", "seed: [0, 101]"))
     assert main(["reproduce", "study", "--scale", "smoke"]) == 2
     told = capsys.readouterr().err
-    assert told.endswith("select.seed=0: reported runs have it, too; trials need seeds of their own\n")
+    assert told.endswith("select.seed=0: reported runs have it too; trials need seeds of their own\n")
     assert told.count("\n") == 1
     assert selecting.sweeps == []

@@ -90,8 +90,8 @@ def test_figures_and_tables_say_what_was_selected(tmp_path: Path) -> None:
     runs, _ = make_sweep()
     runs.attrs["selected"] = selection.note(selection.read(tmp_path / "selection.csv"))
     expected = (
-        "Selected per task × cell × init: of optimizer.lr=0.003 (0×), optimizer.lr=0.01 (1×), optimizer.lr=0.03 (0×)"
-        " the one with the highest mean val/accuracy over trials with seeds of their own (n = 2)."
+        "Selected per task × cell × init from optimizer.lr=0.003 (0×), optimizer.lr=0.01 (1×), optimizer.lr=0.03 (0×)"
+        ": the candidate with the highest mean val/accuracy over trials with seeds of their own (n = 2)."
     )
     figure = accuracy_by_length.draw(runs)
     assert expected in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")

@@ -91,7 +91,8 @@ def _sweep(experiment: Experiment, scale: str, plan: Plan, rerun: Rerun) -> tupl
     report = _train(configs, store, rerun, sweep)
     runs, curves = results.ordered(*tables(store, experiment.name, configs, report))
     runs = experiment.judged(runs, curves)
-    samples = _samples(experiment, runs, store) if experiment.has("samples") else None
+    sampled = experiment.has("samples") and runs["outcome"].isin(FINISHED).any()
+    samples = _samples(experiment, runs, store) if sampled else None
     written = {results.RUNS: runs, results.CURVES: curves, results.SELECTION: scores, results.SAMPLES: samples}
     return written, max(code, report.exit_code)
 
