@@ -23,6 +23,18 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty store, created once: it takes seconds."""
+    from goldfish.tracking.store import Store
+
+    folder = tmp_path_factory.mktemp("template")
+    store = Store(f"sqlite:///{folder / 'mlflow.db'}", root=folder)
+    store.prepare()
+    assert store.path is not None
+    return store.path
+
+
 def skips(config: pytest.Config) -> Skips:
     """How many tests of a file were skipped for a reason."""
     found: Skips = Counter()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stores import copy_store
 
 from goldfish.config.config import Config
 from goldfish.sweep.report import Report
@@ -54,20 +52,7 @@ def trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
     return stand_in
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store, created once: it takes seconds."""
-    folder = tmp_path_factory.mktemp("template")
-    store = Store(root=folder, uri=f"sqlite:///{folder / 'mlflow.db'}")
-    store.prepare()
-    assert store.path is not None
-    return store.path
-
-
 @pytest.fixture
 def store(template: Path, here: Path) -> Store:
     """A store of its own in the working directory."""
-    shutil.copy(template, here / "mlflow.db")
-    with closing(sqlite3.connect(here / "mlflow.db")) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", ((here / "mlruns" / "0").as_uri(),))
-    return Store(root=here)
+    return copy_store(template, here)

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.stores import copy_store
 
 from goldfish.config.config import resolve
 from goldfish.sweep.fingerprint import fingerprint
 from goldfish.sweep.source import source_hash
-from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome
 
 RUNS = 1000
@@ -27,9 +27,8 @@ print(code, sorted({"torch", "mlflow", "pytorch_lightning"} & set(sys.modules)))
 
 
 @pytest.mark.slow
-def test_a_thousand_finished_runs(tmp_path: Path) -> None:
-    store = Store(root=tmp_path)
-    store.prepare()
+def test_a_thousand_finished_runs(template: Path, tmp_path: Path) -> None:
+    store = copy_store(template, tmp_path)
     for cell in ("rnn", "lstm"):
         for length in (6, 8):
             for seed in range(RUNS // 4):

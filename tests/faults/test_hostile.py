@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.stores import copy_store
 
 from goldfish.cli import main
 from goldfish.config.config import Config, resolve
@@ -242,11 +243,10 @@ def test_the_ui_keeps_its_checks(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_the_ui_refuses_foreign_pages(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ui_refuses_foreign_pages(template: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that somebody else's site opens in the user's browser can neither read nor change anything."""
     loosen(monkeypatch)
-    store = Store()
-    store.prepare()
+    store = copy_store(template, here)
     search = ("POST", "/ajax-api/2.0/mlflow/experiments/search", '{"max_results": 1}')
     create = ("POST", "/ajax-api/2.0/mlflow/experiments/create", '{"name": "planted"}')
     with ui.running(store, port=5600) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.server import Server
+from tests.stores import copy_store
 from tests.tracking.outcomes import fingerprint_of, make_outcome
 
 from goldfish.sweep.record import Entry, Recorder
@@ -93,9 +95,8 @@ def check_complete(store: Store, runs: list[Outcome]) -> None:
 @pytest.mark.parametrize(
     "seconds", [pytest.param(3, marks=pytest.mark.sample), pytest.param(60, marks=pytest.mark.faults)]
 )
-def test_a_store_locked_by_somebody_else(seconds: float, tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    store.prepare()
+def test_a_store_locked_by_somebody_else(seconds: float, template: Path, tmp_path: Path) -> None:
+    store = copy_store(template, tmp_path)
     store.experiment("study")
 
     def lock() -> None:
@@ -112,7 +113,8 @@ def test_a_store_locked_by_somebody_else(seconds: float, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(template: Path, tmp_path: Path) -> Iterator[Server]:
+    shutil.copy(template, tmp_path / "server.db")
     made = Server(tmp_path, f"sqlite:///{tmp_path / 'server.db'}")
     made.start()
     yield made

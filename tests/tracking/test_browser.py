@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.tracking.conftest import copy_store
+from tests.stores import copy_store
 from tests.tracking.outcomes import make_study, record
 
 from goldfish.tracking import ui, views

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tracking.conftest import copy_store
+from tests.stores import copy_store
 from tests.tracking.outcomes import DATA, make_outcome, record
 
 from goldfish.tracking import sql

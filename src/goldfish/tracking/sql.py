@@ -40,6 +40,8 @@ _OURS = """
         WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active' AND (:name IS NULL OR e.name = :name)
     )
 """
+_PARAMETERS = "run_uuid, key, x.value FROM ours JOIN params x"
+_METRICS = "run_uuid, key, x.value, is_nan FROM ours JOIN latest_metrics x"
 _PLACES = {"experiments": "artifact_location", "runs": "artifact_uri"}
 _BELOW = re.compile(r"(?P<root>(?:file:|/).*/mlruns)/(?P<rest>.+)")
 
@@ -96,23 +98,23 @@ class SqlReader:
         `more` names its "params" and "metrics".
         """
         given = {"name": experiment_name, "mark": names.FINGERPRINT, "tags": json.dumps(list(tags))}
-        rows = _query(
-            self.path, f"{_OURS} SELECT run_uuid, experiment, status, name, start_time / 1000.0 FROM ours", given
-        )
-        found = {row[0]: Run(*row) for row in rows}
         chosen = "WHERE key IN (SELECT value FROM json_each(:tags))" if tags else ""
-        of_runs = f"{_OURS} SELECT run_uuid, key, x.value FROM ours JOIN {{}} x USING (run_uuid)"
-        for run_id, key, text in _query(self.path, f"{of_runs.format('tags')} {chosen}", given):
-            if run_id in found:  # not one that was added between two questions
-                found[run_id].tags[key] = text
-        for run_id, key, text in _query(self.path, of_runs.format("params"), given) if "params" in more else ():
-            if run_id in found:
-                found[run_id].parameters[key] = text
-        metrics = f"{_OURS} SELECT run_uuid, key, value, is_nan FROM ours JOIN latest_metrics USING (run_uuid)"
-        for run_id, key, value, is_nan in _query(self.path, metrics, given) if "metrics" in more else ():
-            if run_id in found:
-                found[run_id].metrics[key] = number(value, bool(is_nan))
-        return list(found.values())
+        head = "run_uuid, experiment, status, name, start_time / 1000.0"
+        runs: dict[str, Run] = {}
+        for *row, key, text in self._of_ours(f"{head}, key, x.value FROM ours JOIN tags x", chosen, given):
+            run = runs.get(row[0]) or runs.setdefault(row[0], Run(*row))
+            run.tags[key] = text
+        # a run may have been added between two questions
+        for run_id, key, text in self._of_ours(_PARAMETERS, "", given) if "params" in more else ():
+            if run_id in runs:
+                runs[run_id].parameters[key] = text
+        for run_id, key, value, is_nan in self._of_ours(_METRICS, "", given) if "metrics" in more else ():
+            if run_id in runs:
+                runs[run_id].metrics[key] = number(value, bool(is_nan))
+        return list(runs.values())
+
+    def _of_ours(self, selected: str, chosen: str, given: Mapping[str, object]) -> list[tuple]:
+        return _query(self.path, f"{_OURS} SELECT {selected} USING (run_uuid) {chosen}", given)
 
     def points(self, curves: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str, int, float]]:
         """Run, metric, step and value of every point of these runs' curves; run → names of metrics."""

@@ -115,10 +115,10 @@ class Store:
     def finished(self, experiment_name: str | None, fingerprints: Iterable[str] | None = None) -> dict[str, Run]:
         """The runs of an experiment, or of all, that came to a result, by fingerprint; the newest of several.
 
-        Of their tags they have fingerprint, outcome, source hash and the names of curves, and nothing else.
+        Of their tags they have fingerprint, outcome and source hash, and nothing else.
         """
-        known = (names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH, names.CURVES)
-        order = sorted(self._runs(experiment_name, known), key=lambda item: (item.started, item.run_id))
+        tags = (names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH)
+        order = sorted(self._runs(experiment_name, tags), key=lambda item: (item.started, item.run_id))
         found = {item.fingerprint: item for item in order if item.outcome in names.FINISHED}
         wanted = found.keys() if fingerprints is None else set(fingerprints)
         return {key: item for key, item in found.items() if key in wanted}
@@ -211,10 +211,9 @@ class Store:
         By default of the newest finished run of each fingerprint.
         """
         if run_ids is None:
-            chosen = list(self.finished(None).values())
-        else:
-            known = {item.run_id: item for item in self._runs(None, (names.FINGERPRINT, names.CURVES))}
-            chosen = [known[run_id] for run_id in run_ids if run_id in known]
+            run_ids = [item.run_id for item in self.finished(None).values()]
+        known = {item.run_id: item for item in self._runs(None, (names.FINGERPRINT, names.CURVES))}
+        chosen = [known[run_id] for run_id in run_ids if run_id in known]
         curves = {item.run_id: names.curve_metrics(item.tags.get(names.CURVES, "")) for item in chosen}
         return tables.curves_frame(self._reader().points(curves) if chosen else [], chosen)
 
