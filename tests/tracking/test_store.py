@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -359,9 +360,16 @@ def test_a_password_is_not_shown():
     assert without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
 
 
-def test_recording_creates_the_store_that_nobody_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_recording_creates_the_store_that_nobody_prepared(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     prepared = []
-    monkeypatch.setattr(Store, "prepare", lambda self: prepared.append(self.path))
+
+    def prepare(self: Store) -> None:
+        prepared.append(self.path)
+        shutil.copy(template, tmp_path / "mlflow.db")
+
+    monkeypatch.setattr(Store, "prepare", prepare)
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     assert store.client is not None
     assert prepared == [tmp_path / "mlflow.db"]
