@@ -31,7 +31,7 @@ from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import CheckpointError, Checkpointing, Interrupted, find
 from goldfish.training.train import train_pack
 
-MADE = f"torch {torch.__version__}, cpu"
+MADE = f"torch {torch.__version__}, cpu, {checkpoint.LAYOUT}"
 STEPS = 8
 
 

@@ -13,7 +13,6 @@ import goldfish
 from goldfish.config import registry
 from goldfish.config.config import Config
 from goldfish.errors import ConfigError
-from goldfish.training.data import PackData
 from goldfish.training.module import PackModule
 from goldfish.training.omega import BOUND, omega_gradient
 from goldfish.training.train import train_pack
@@ -90,10 +89,9 @@ def test_a_training_step_adds_it_to_the_gradient_of_the_recurrent_weights_alone(
         configs = [config(omega), config(omega, 1)]
         task = registry.load("task", "recall")(length=5)
         module = PackModule(configs, task, torch.float64, torch.device("cpu"))
-        data = PackData(task, configs, torch.device("cpu"), torch.float64)
         monkeypatch.setattr(module, "_clip", _enough)
         with pytest.raises(_EnoughError):
-            module.training_step((batch, 0, 0) for batch in data.train_dataloader())
+            module.step(next(iter(module.data.train_dataloader())))
         named = zip(module.model.named_parameters(), module.weights._gradients, strict=True)
         gradients[omega] = {name: value.clone() for (name, _), value in named}
     changed = [name for name, value in gradients[0.0].items() if not torch.equal(value, gradients[3.0][name])]

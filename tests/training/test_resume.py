@@ -193,7 +193,7 @@ def test_seconds_are_those_of_all_attempts(
 
 
 def _made() -> str:
-    return f"torch {torch.__version__}, cpu"
+    return f"torch {torch.__version__}, cpu, {checkpoint.LAYOUT}"
 
 
 def test_what_decides_bits_decides_which_checkpoint_is_resumed(small: Callable[..., Config], tmp_path: Path) -> None:

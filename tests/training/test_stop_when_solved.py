@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +70,9 @@ def test_nothing_is_computed_for_what_has_stopped(pack: list[Outcome], monkeypat
     sizes: list[int] = []
     original = PackModule.training_step
 
-    def training_step(module: PackModule, dataloader_iter: Iterator[tuple[Batch, int, int]]) -> None:
+    def training_step(module: PackModule, batch: Batch, batch_idx: int) -> None:
         sizes.append(len(module.configs))
-        original(module, dataloader_iter)
+        original(module, batch, batch_idx)
 
     monkeypatch.setattr(PackModule, "training_step", training_step)
     train_pack([outcome.config for outcome in pack])

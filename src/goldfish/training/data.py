@@ -13,7 +13,7 @@ from torch import Tensor
 from goldfish.config.config import Config
 from goldfish.tasks.base import Batch, StoredTask, Task
 from goldfish.training.device.ahead import Draw, ahead
-from goldfish.training.random import generator
+from goldfish.training.generators import generator
 
 _PART = 64  # sequences of an evaluation set taken at once, where their lengths differ
 _STATES = 2**19  # numbers in the states of a part where they do not
@@ -188,7 +188,25 @@ def place(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     return batch.map(lambda value: value.to(device, dtype if value.is_floating_point() else value.dtype))
 
 
-class EvaluationSet:
+class _Steps:
+    """The batches of the training steps after `start`, each of the runs that train then."""
+
+    def __init__(self, data: PackData, start: int) -> None:
+        self.data, self.steps = data, range(start, data.configs[0].trainer.max_steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        configs: Sequence[Config] = ()
+        stream: Iterator[Batch] = iter(())
+        for step in self.steps:
+            if self.data.configs is not configs:
+                configs, stream = self.data.configs, iter(self.data.stream(step))
+            yield next(stream)
+
+
+class _Parts:
     """The parts of a fixed evaluation set. (Lightning takes a plain list for several loaders.)"""
 
     def __init__(self, parts: list[Batch]) -> None:
@@ -205,7 +223,8 @@ class PackData(pl.LightningDataModule):
     """Training streams and validation set of a pack; everything is on the device before it is asked for.
 
     Attributes:
-        start: the training step that the next training stream begins after.
+        configs: the runs that train; others may take their place between two steps.
+        start: the training step that training begins after.
     """
 
     def __init__(self, task: Task, configs: Sequence[Config], device: torch.device, dtype: torch.dtype) -> None:
@@ -213,17 +232,21 @@ class PackData(pl.LightningDataModule):
         self.task, self.configs, self.on, self.dtype = task, configs, device, dtype
         self.start = 0
 
-    def train_dataloader(self) -> TrainingStream:
-        """Batches (R, B, T, …)."""
-        return TrainingStream(self.task, self.configs, self.on, self.dtype, self.start)
+    def train_dataloader(self) -> _Steps:
+        """Batches (R, B, T, …), to the last step."""
+        return _Steps(self, self.start)
+
+    def stream(self, start: int) -> TrainingStream:
+        """The batches of the runs that train, from after a step on."""
+        return TrainingStream(self.task, self.configs, self.on, self.dtype, start)
 
     def redrawn(self, step: int) -> Batch:
         """The batch of a training step, counted from 1, drawn once more."""
-        return next(iter(TrainingStream(self.task, self.configs, self.on, self.dtype, step - 1)))
+        return next(iter(self.stream(step - 1)))
 
-    def val_dataloader(self) -> EvaluationSet:
+    def val_dataloader(self) -> _Parts:
         """The fixed validation set, in parts (n, T, …) without replica axis: it is the same for every replica."""
-        return EvaluationSet(self.evaluation("validation", self.task.length))
+        return _Parts(self.evaluation("validation", self.task.length))
 
     def evaluation(self, split: str, length: int) -> list[Batch]:
         """A fixed evaluation set in parts whose size depends on the run alone, so that its numbers do too."""

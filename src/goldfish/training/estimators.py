@@ -26,8 +26,8 @@ from goldfish.training.evaluate import (
     measure_test,
     measure_validation,
 )
+from goldfish.training.generators import generator
 from goldfish.training.outcome import Outcome
-from goldfish.training.random import generator
 
 
 class FittedPack:
@@ -39,7 +39,7 @@ class FittedPack:
     """
 
     def __init__(self, configs: Sequence[Config], task: Task) -> None:
-        self.configs, self.task = configs, task
+        self.configs, self.rows, self.task = configs, range(len(configs)), task
         self.model, self.recurrents = nn.Module(), list[Recurrent]()  # no network that a probe could look at
         self.models = [self._fit(config) for config in configs]
 

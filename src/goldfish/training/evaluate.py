@@ -18,7 +18,7 @@ from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
 from goldfish.training import finite
 from goldfish.training.data import PackData, place
-from goldfish.training.outcome import Point
+from goldfish.training.outcome import Point, columns, points
 
 _SPLITS = {"validation": "val", "test": "test"}
 
@@ -27,6 +27,7 @@ class Pack(Protocol):
     """What answers for R runs: a trained pack, or a fitted one."""
 
     configs: Sequence[Config]
+    rows: Sequence[int]  # which runs these are, where others have stopped
     task: Task
     model: Any
 
@@ -119,19 +120,25 @@ class Measured:
 
 @dataclass
 class Measurements:
-    """What was measured of each replica so far.
+    """What was measured of each run so far.
 
     Attributes:
-        rows: one for each replica.
+        rows: one for each run.
         phases: "<probe> <moment>" of each probe that has been asked.
     """
 
     rows: list[Measured]
     phases: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, runs: int) -> Measurements:
+        """Nothing yet."""
+        return cls([Measured({}, []) for _ in range(runs)])
+
     def take(self, probed: Probed, moment: str) -> None:
         """Ask every probe that the runs have at this moment, each once; during training of those that still train."""
-        config = probed.pack.configs[0]
+        pack = probed.pack
+        config = pack.configs[0]
         if moment in NAMED and moment not in config.trainer.probe_at:
             return
         suffix = "" if moment == "after" else f"_{moment}"
@@ -140,13 +147,24 @@ class Measurements:
             if moment not in moments or f"{name} {moment}" in self.phases:
                 continue
             found = registry.load("probe", name)(probed, **arguments)
-            for replica, (row, measured) in enumerate(zip(self.rows, found, strict=True) if found else ()):
-                if moment not in ("before", "after") and probed.pack.stopped(replica):
-                    continue
-                row.metrics |= {f"{metric}{suffix}": value for metric, value in measured.metrics.items()}
-                for quantity, points in measured.curves.items():
-                    row.curves += [Point(quantity, moment, x, value) for x, value in points]
+            for replica, (row, measured) in enumerate(zip(pack.rows, found, strict=True) if found else ()):
+                if moment in ("before", "after") or not pack.stopped(replica):
+                    metrics = {f"{metric}{suffix}": value for metric, value in measured.metrics.items()}
+                    self.rows[row].metrics |= metrics
+                    for quantity, values in measured.curves.items():
+                        self.rows[row].curves += [Point(quantity, moment, x, value) for x, value in values]
             self.phases.append(f"{name} {moment}")
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, with a row for each run."""
+        rows = [{"metrics": row.metrics, "curves": columns(row.curves)} for row in self.rows]
+        return {"phases": self.phases, "rows": rows}
+
+    def load(self, state: dict[str, Any], rows: Sequence[int]) -> None:
+        """Go on from it: run r takes row rows[r]."""
+        self.phases = list(state["phases"])
+        kept = [state["rows"][row] for row in rows]
+        self.rows = [Measured(dict(row["metrics"]), points(row["curves"])) for row in kept]
 
 
 def measure_test(probed: Probed) -> list[dict[str, float]]:

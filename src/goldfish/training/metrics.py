@@ -1,6 +1,8 @@
-"""Metrics of a pack: torchmetrics with one state for each replica."""
+"""Metrics of a pack, with one value for each replica: on its validation set, and over the steps between validations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,3 +31,55 @@ class ReplicaMean(Metric):
     def compute(self) -> Tensor:
         """Mean of each replica, (R,)."""
         return self.total / self.weight
+
+
+class RunningMeans:
+    """Means of the training loss and the gradient norm since the last validation: sums in float64, added to in place.
+
+    Attributes:
+        steps: how many steps were added, counted by whoever makes them.
+    """
+
+    def __init__(self) -> None:
+        self._losses: Tensor | None = None  # (R, B); None before the first step
+        self._norms: Tensor | None = None  # (R,); likewise
+        self.steps = 0
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What a step changes."""
+        return [value for value in (self._losses, self._norms) if value is not None]
+
+    def add(self, losses: Tensor, norms: Tensor) -> None:
+        """Add those of a step: losses (R, B), norms (R,)."""
+        if self._losses is None or self._norms is None:
+            self._losses = torch.zeros_like(losses, dtype=torch.float64)
+            self._norms = torch.zeros_like(norms, dtype=torch.float64)
+        self._losses += losses
+        self._norms += norms
+
+    def means(self) -> dict[str, Tensor]:
+        """Name → (R,); nothing where there was no step."""
+        if self._losses is None or self._norms is None or not self.steps:
+            return {}
+        losses = sums.means(self._losses)
+        return {"train/loss": losses / self.steps, "train/gradient_norm": self._norms / self.steps}
+
+    def reset(self) -> None:
+        """Begin anew."""
+        for value in self.tensors:
+            value.zero_()
+        self.steps = 0
+
+    def rows(self, replicas: int) -> list[tuple[Tensor, Tensor] | None]:
+        """The sums of each replica's losses and norms, on the CPU; None where there was no step."""
+        if self._losses is None or self._norms is None or not self.steps:
+            return [None] * replicas
+        return list(zip(self._losses.cpu(), self._norms.cpu(), strict=True))
+
+    def restore(self, rows: Sequence[tuple[Tensor, Tensor] | None], device: torch.device) -> None:
+        """Go on from such sums; those of a run that has stopped may be missing, and nobody asks for them."""
+        for like in (row for row in rows if row is not None and self.steps):
+            losses, norms = zip(*(row or map(torch.zeros_like, like) for row in rows), strict=True)
+            self._losses, self._norms = torch.stack(losses).to(device), torch.stack(norms).to(device)
+            return

@@ -6,45 +6,29 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from goldfish.config import registry
-from goldfish.config.config import Config, over_cells
+from goldfish.config.config import Config
 from goldfish.engines import select
-from goldfish.models.parts.layers import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Batch, Task
 from goldfish.training import finite
 from goldfish.training.data import PackData
-from goldfish.training.device import graph, sums
+from goldfish.training.device import graph
 from goldfish.training.device.alive import Alive, told
-from goldfish.training.metrics import ReplicaMean
-from goldfish.training.omega import omega_gradient
-from goldfish.training.outcome import Point
-from goldfish.training.random import generator
-from goldfish.training.weights import PackedWeights
+from goldfish.training.generators import generator
+from goldfish.training.metrics import ReplicaMean, RunningMeans
+from goldfish.training.omega import omega_gradient, top_states
+from goldfish.training.outcome import Point, Record, columns, points
+from goldfish.training.weights import PackedWeights, build_model
 
-
-def build_model(configs: Sequence[Config], task: Task) -> nn.Module:
-    """The network of a pack, every replica initialised from its own seed."""
-    chosen, cell = configs[0].model, configs[0].cell
-    make = registry.load("model", chosen.name)
-    build = Builder(cell.name, len(configs), configs[0].engine, cell.arguments)
-    model: nn.Module = make(task, build if over_cells(chosen.name) else len(configs), **chosen.arguments)
-    for replica, config in enumerate(configs):
-        source = generator(config.seed, "weights")
-        init = registry.load("init", config.init.name)
-        part: Any
-        for part in model.modules():
-            if isinstance(part, Recurrent):
-                part.initialise(replica, init, source, task.steps(task.length), **config.init.arguments)
-            elif hasattr(part, "initialise"):
-                part.initialise(replica, source)
-    return model
+State = dict[str, Any]
 
 
 class PackModule(pl.LightningModule):
@@ -52,7 +36,8 @@ class PackModule(pl.LightningModule):
 
     The sum of the replicas' losses is optimised, so that replicas never touch, and the optimiser sees the weights of
     each as a leaf of its own; a replica that turns non-finite stops, keeps its last weights, and leaves the others
-    unharmed. Lightning's automatic optimisation would add a millisecond to every step, for what is not used here.
+    unharmed. Optimisation is manual: clipping is per replica, and a step on a GPU is one graph. Where a quarter of the
+    replicas have stopped, the module goes on without them.
 
     Args:
         configs: the runs, of equal pack_key.
@@ -61,27 +46,101 @@ class PackModule(pl.LightningModule):
         device: where they live; moved later, the weights would lose what joins them.
 
     Attributes:
-        data: what it is trained on, set by whoever trains it: looked at once more where a number is not finite.
+        rows: which of the runs the replicas are: all, or those that still train.
+        configs: the replicas' configurations.
+        data: what they are trained and validated on.
+        records: of every run.
     """
 
     def __init__(self, configs: Sequence[Config], task: Task, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.configs, self.task = configs, task
-        self.model: Any = build_model(configs, task).to(device, dtype)
-        self._step: Callable[[Batch], object] | None = None
-        self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
-        self.weights = PackedWeights(self.model)
-        self.accuracy, self.val_loss = ReplicaMean(len(configs)), ReplicaMean(len(configs))
-        self.curves: list[list[Point]] = [[] for _ in configs]
-        self.last: list[dict[str, float]] = [{} for _ in configs]
-        self.solved_at: list[int | None] = [None] * len(configs)
-        self.diverged: dict[int, str] = {}
-        self.running = _Running()
-        self.alive = Alive(len(configs), device)
-        self.data: PackData | None = None
+        self.task = task
+        self.records = [Record() for _ in configs]
         self.steps_done, self.validated = 0, 0  # training steps; those done at the last validation
-        self.optimizer = self._build_optimizer()
+        self._runs = configs
+        self._held: list[State] = [{} for _ in configs]  # weights and moments of a run, when it was last looked at
+        self.data = PackData(task, configs, device, dtype)
+        self._build(range(len(configs)))
+
+    def _build(self, rows: Sequence[int]) -> None:
+        """Make everything that has a row for each replica; these are the runs `rows`."""
+        self.rows = rows
+        self.configs = self.data.configs = [self._runs[row] for row in rows]
+        device = self.data.on
+        self.model: Any = build_model(self.configs, self.task).to(device, self.data.dtype)
+        self.weights = PackedWeights(self.model)
+        self.optimizer = self.weights.optimizer(self.configs)
+        self.accuracy, self.val_loss = ReplicaMean(len(rows)), ReplicaMean(len(rows))
+        self.running = RunningMeans()
+        self.alive = Alive(len(rows), device)
+        self._noisy: list[Any] = [part for part in self.model.modules() if hasattr(part, "generators")]
+        self._step: Callable[[Batch], object] | None = None
+
+    def state(self) -> State:
+        """What training goes on from, bit for bit: on the CPU, with a row for each run."""
+        self.look()
+        self._hold()
+        rows = [
+            held | asdict(record) | {"curves": columns(record.curves)}
+            for held, record in zip(self._held, self.records, strict=True)
+        ]
+        return {"steps_done": self.steps_done, "validated": self.validated, "added": self.running.steps, "rows": rows}
+
+    def load(self, state: State, rows: Sequence[int]) -> None:
+        """Go on from a state, in a module that has not trained yet: run r takes row rows[r]."""
+        self.steps_done, self.validated = state["steps_done"], state["validated"]
+        self.data.start = self.steps_done
+        self.running.steps = state["added"]
+        for run, row in enumerate(state["rows"][row] for row in rows):
+            self._held[run] = {name: row[name] for name in ("weights", "moments", "sums")}
+            last, solved_at, diverged = dict(row["last"]), row["solved_at"], row["diverged"]
+            self.records[run] = Record(points(row["curves"]), last, solved_at, diverged)
+        self._restore()
+        self._leave_out_stopped()
+
+    def _leave_out_stopped(self) -> None:
+        """Where a quarter of the runs have stopped, go on without them: it is faster from there on."""
+        going = [row for replica, row in enumerate(self.rows) if not self.stopped(replica)]
+        if going and 4 * len(going) <= 3 * len(self.rows):
+            self._go_on_with(going)
+
+    def take_in_all(self) -> None:
+        """All runs again, each where it stopped."""
+        if len(self.rows) < len(self._runs):
+            self._go_on_with(range(len(self._runs)))
+
+    def _go_on_with(self, rows: Sequence[int]) -> None:
+        self._hold()
+        steps = self.running.steps
+        self._build(rows)
+        self.running.steps = steps
+        self._restore()
+
+    def _hold(self) -> None:
+        """Keep what the replicas' runs would go on from."""
+        weights, sums = self.weights.values.detach().cpu(), self.running.rows(len(self.rows))
+        for replica, row in enumerate(self.rows):
+            moments = self.optimizer.state.get(self.weights.rows[replica], {})
+            self._held[row] = {
+                "weights": weights[replica],
+                "moments": {k: value.cpu() if isinstance(value, Tensor) else value for k, value in moments.items()},
+                "sums": sums[replica],
+            }
+
+    def _restore(self) -> None:
+        """Put the replicas where their runs were held."""
+        held, device = [self._held[row] for row in self.rows], self.data.on
+        with torch.no_grad():
+            self.weights.values.copy_(torch.stack([run["weights"] for run in held]))
+        for row, run in zip(self.weights.rows, held, strict=True):
+            if run["moments"]:
+                moments = run["moments"].items()
+                self.optimizer.state[row] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in moments}
+        self.running.restore([run["sums"] for run in held], device)
+        for replica, row in enumerate(self.rows):
+            if self.records[row].diverged or self.stopped(replica):
+                self.take_out(replica)
 
     def forward(self, batch: Batch) -> Tensor:
         """The readout's outputs: (R, n, O), or (R, n, T, O); of a task that is decoded, given the true words."""
@@ -127,50 +186,48 @@ class PackModule(pl.LightningModule):
 
     def stopped(self, replica: int) -> bool:
         """True for a run that is solved and asked to stop there: it keeps the weights that it had."""
-        return self.configs[0].trainer.stop_when_solved and self.solved_at[replica] is not None
+        solved_at = self.records[self.rows[replica]].solved_at
+        return bool(self.configs[0].trainer.stop_when_solved) and solved_at is not None
 
     @property
     def over(self) -> bool:
-        """True where further training steps would change nothing, because every run is solved and asked to stop."""
-        return all(self.stopped(replica) for replica in range(len(self.configs)))
-
-    @property
-    def thinned(self) -> bool:
-        """True where a quarter of the runs have stopped: from here on it is faster to go on without them."""
-        stopped = sum(self.stopped(replica) for replica in range(len(self.configs)))
-        return 4 * stopped >= len(self.configs)
+        """True where further training steps would change nothing: all are done, or every run is solved and stopped."""
+        stopped = all(self.stopped(replica) for replica in range(len(self.rows)))
+        return stopped or self.steps_done >= self.configs[0].trainer.max_steps
 
     def cpu(self) -> Self:
-        """Nothing: Lightning would move the network after every fit, and its weights would lose what joins them."""
+        """Nothing: Lightning would move the network after a fit, and its weights would lose what joins them."""
         return self
 
-    def configure_optimizers(self) -> None:
-        """None that Lightning could step: `optimizer`, whose state every fit goes on with, may step inside a graph."""
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser, whose leaves are the replicas' weights."""
+        return self.optimizer
 
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        """Replicas with one learning rate are one parameter group."""
-        groups: dict[float, dict[str, Any]] = {}
-        for row, config in zip(self.weights.rows, self.configs, strict=True):
-            lr = config.optimizer["lr"]
-            groups.setdefault(lr, {"params": [], "lr": lr})["params"].append(row)
-        optimizer = self.configs[0].optimizer
-        built: torch.optim.Optimizer = registry.load("optimizer", optimizer.name)(
-            groups.values(), **optimizer.arguments
-        )
-        return built
+    def on_train_start(self) -> None:
+        """Have Lightning count from the step that a checkpoint was written after."""
+        loop = self.trainer.fit_loop.epoch_loop
+        loop.batch_progress.total.ready = self.steps_done
+        counted = loop.manual_optimization.optim_step_progress.total
+        counted.ready = counted.completed = self.steps_done
 
-    def training_step(self, dataloader_iter: Iterator[tuple[Batch, int, int]]) -> None:
-        """One step of the optimiser down the sum over replicas of each one's mean loss.
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of the optimiser down the sum over replicas of each one's mean loss."""
+        self.step(batch, cast(Any, self.optimizers()))
+        if self.over:
+            self.trainer.should_stop = True  # which has Lightning validate first
 
-        It is given an iterator because Lightning spends time on moving a batch, even on one that is where it should be.
+    def step(self, batch: Batch, optimizer: LightningOptimizer | None = None) -> None:
+        """One training step on a batch (R, B, T, …) that is where the module is; on a GPU it is only started.
+
+        `optimizer` is Lightning's wrapper of the module's own, which has hooks called and steps counted.
         """
-        batch, _, _ = next(dataloader_iter)
-        self.step(batch)
-
-    def step(self, batch: Batch) -> None:
-        """One training step on a batch (R, B, T, …) that is where the module is; on a GPU it is only started."""
-        self._step = self._step or self._chosen_step(batch)
-        self._step(batch)
+        if self.asynchronous:
+            self._step = self._step or self._chosen_step(batch)
+            self._step(batch)
+            if optimizer is not None:  # it cannot be called while a graph is replayed
+                self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
+        else:
+            self._plain(batch, optimizer or self.optimizer)
         self.steps_done += 1
         self.running.steps += 1
 
@@ -181,14 +238,12 @@ class PackModule(pl.LightningModule):
 
     def _chosen_step(self, like: Batch) -> Callable[[Batch], object]:
         """A CUDA graph where the device alone makes a step: by compiled kernels, without random numbers of the host."""
-        if not self.asynchronous:
-            return self._plain
         self.alive.step.fill_(self.steps_done)
         if self.engine != "cuda" or any(part.draws for part in self._noisy):
             return self._unwatched
         return graph.of_batches(self._unwatched, self._changed, like)
 
-    def _plain(self, batch: Batch) -> None:
+    def _plain(self, batch: Batch, optimizer: LightningOptimizer | torch.optim.Optimizer) -> None:
         """A step, operation by operation, that takes out a run in the step in which it turns non-finite."""
         losses, norms = self._backpropagate(batch), self.weights.norms()
         self.running.add(losses, norms)
@@ -197,7 +252,7 @@ class PackModule(pl.LightningModule):
             self.alive.add(losses, norms)
             self.look()
         self._clip(norms)
-        self.optimizer.step()
+        optimizer.step()
 
     def _unwatched(self, batch: Batch) -> Tensor:
         """A step that asks nothing of the host: losses and norms, (R, B + 1); a run that turns non-finite stays put."""
@@ -219,7 +274,7 @@ class PackModule(pl.LightningModule):
     def _backpropagate(self, batch: Batch) -> Tensor:
         """The losses, (R, B); each replica's gradient of their mean is left in the weights."""
         weight = self.configs[0].trainer.omega
-        with self._noise(), _states(self.recurrents if weight else []) as states:
+        with self._noise(), top_states(self.recurrents if weight else []) as states:
             outputs = self(batch)
         losses = self.task.losses(outputs, batch)
         direct = self.weights.backward((losses / losses.shape[-1]).sum(), also=states)
@@ -262,11 +317,12 @@ class PackModule(pl.LightningModule):
         self._note(self.alive.ended.tolist())
 
     def _note(self, ended: Sequence[int]) -> None:
-        for replica, (step, what) in told(ended, self.diverged).items():
-            if self.data is not None:  # numbers that were not finite to begin with are a fault of the data
-                seed = self.configs[replica].seed
-                finite.check_batch(self.data.redrawn(step).at(replica), f"training step {step} of seed {seed}")
-            self.diverged[replica] = f"{what} became non-finite at step {step}"
+        known = [replica for replica, row in enumerate(self.rows) if self.records[row].diverged]
+        for replica, (step, what) in told(ended, known).items():
+            # numbers that were not finite to begin with are a fault of the data
+            seed = self.configs[replica].seed
+            finite.check_batch(self.data.redrawn(step).at(replica), f"training step {step} of seed {seed}")
+            self.records[self.rows[replica]].diverged = f"{what} became non-finite at step {step}"
             self.take_out(replica)
 
     def take_out(self, replica: int) -> None:
@@ -284,90 +340,36 @@ class PackModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """One point of every learning curve; the first step at which the task counts as solved."""
-        step = self.validated = self.steps_done
+        self.validated = self.steps_done
         values = {"val/accuracy": self.accuracy.compute(), "val/loss": self.val_loss.compute()}
         values |= self.running.means()
         columns = [*values.values(), self.alive.ended]
         # torchmetrics squeezes a single replica's axis away; all at once, because a look at a GPU waits for it
         *found, ended = torch.stack([value.reshape(-1).double() for value in columns]).tolist()
-        rows = dict(zip(values, found, strict=True))
         self._note([int(step) for step in ended])
-        self.running.reset()
-        self.accuracy.reset()
-        self.val_loss.reset()
-        for replica in range(len(self.configs)):
-            if replica in self.diverged or self.stopped(replica):
-                continue
-            now = {name: row[replica] for name, row in rows.items()}
-            if not math.isfinite(now["val/loss"]):
-                self._check_validation()
-            self.curves[replica] += [Point(name, "training", step, value) for name, value in now.items()]
-            self.last[replica] = {name: now[name] for name in ("val/accuracy", "val/loss")}
-            metrics = {"accuracy": now["val/accuracy"], "loss": now["val/loss"]}
-            if self.solved_at[replica] is None and self.task.solved(metrics):
-                self.solved_at[replica] = step
-            if self.stopped(replica):
-                self.take_out(replica)
-        if self.thinned:
+        for metric in (self.running, self.accuracy, self.val_loss):
+            metric.reset()
+        for replica, now in enumerate(dict(zip(values, row, strict=True)) for row in zip(*found, strict=True)):
+            if not self.records[self.rows[replica]].diverged and not self.stopped(replica):
+                self._learn(replica, now)
+        if self.over:
             self.trainer.should_stop = True
 
-    def _check_validation(self) -> None:
-        """Raise ConfigError where the validation set is not finite."""
-        for part in self.data.evaluation("validation", self.task.length) if self.data else ():
-            finite.check_batch(part, "the validation set")
+    def on_validation_end(self) -> None:
+        """Have Lightning go on with the replicas that are left."""
+        self._leave_out_stopped()
+        self.trainer.optimizers = [self.optimizer]
 
-
-@contextmanager
-def _states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
-    """The top layer's states, (R, B, T, H), and the final ones, (R, L, B, H), of every forward pass inside."""
-    found: list[Tensor] = []
-    handles = [
-        part.register_forward_hook(lambda module, given, out: found.extend((out[0], out[1]["h"])))
-        for part in recurrents
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Running:
-    """Sums of the training loss and the gradient norm since the last validation, in float64, added to in place.
-
-    Attributes:
-        losses: (R, B); None before the first step.
-        norms: (R,); likewise.
-        steps: how many were added.
-    """
-
-    def __init__(self) -> None:
-        self.losses: Tensor | None = None
-        self.norms: Tensor | None = None
-        self.steps = 0
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """What a step changes."""
-        return [value for value in (self.losses, self.norms) if value is not None]
-
-    def add(self, losses: Tensor, norms: Tensor) -> None:
-        """Add those of a step, which whoever makes it counts: losses (R, B), norms (R,)."""
-        if self.losses is None or self.norms is None:
-            self.losses = torch.zeros_like(losses, dtype=torch.float64)
-            self.norms = torch.zeros_like(norms, dtype=torch.float64)
-        self.losses += losses
-        self.norms += norms
-
-    def means(self) -> dict[str, Tensor]:
-        """Name → (R,); nothing where there was no step."""
-        if self.losses is None or self.norms is None or not self.steps:
-            return {}
-        losses = sums.means(self.losses)
-        return {"train/loss": losses / self.steps, "train/gradient_norm": self.norms / self.steps}
-
-    def reset(self) -> None:
-        """Begin anew."""
-        for value in self.tensors:
-            value.zero_()
-        self.steps = 0
+    def _learn(self, replica: int, now: dict[str, float]) -> None:
+        """Add what a validation says of a run to its record."""
+        record, step = self.records[self.rows[replica]], self.steps_done
+        if not math.isfinite(now["val/loss"]):
+            for part in self.data.evaluation("validation", self.task.length):
+                finite.check_batch(part, "the validation set")
+        record.curves += [Point(name, "training", step, value) for name, value in now.items()]
+        record.last = {name: now[name] for name in ("val/accuracy", "val/loss")}
+        metrics = {"accuracy": now["val/accuracy"], "loss": now["val/loss"]}
+        if record.solved_at is None and self.task.solved(metrics):
+            record.solved_at = step
+        if self.stopped(replica):
+            self.take_out(replica)

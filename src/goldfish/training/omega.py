@@ -8,8 +8,13 @@ W_hh is taken: g_t and h_t count as constants.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+from goldfish.recurrent import Recurrent
 
 BOUND = 1e-20
 
@@ -46,3 +51,18 @@ def _slope(h: Tensor, nonlinearity: str) -> Tensor:
     if nonlinearity == "sigmoid":
         return h * (1 - h)
     return (h > 0).to(h.dtype) if nonlinearity == "relu" else torch.ones_like(h)
+
+
+@contextmanager
+def top_states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
+    """The top layer's states, (R, B, T, H), and the final ones, (R, L, B, H), of every forward pass inside."""
+    found: list[Tensor] = []
+    handles = [
+        part.register_forward_hook(lambda module, given, out: found.extend((out[0], out[1]["h"])))
+        for part in recurrents
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -5,7 +5,7 @@ As bytes it goes from a worker to its parent, and waits on disk for a store that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +30,23 @@ class Point(NamedTuple):
     phase: str
     x: float
     value: float
+
+
+@dataclass
+class Record:
+    """What training has shown of a run so far.
+
+    Attributes:
+        curves: its learning curves.
+        last: accuracy and loss of its last validation.
+        solved_at: the step of the first validation at which the task counts as solved.
+        diverged: in which step its loss or its gradient became non-finite, in words, else "".
+    """
+
+    curves: list[Point] = field(default_factory=list)
+    last: dict[str, float] = field(default_factory=dict)
+    solved_at: int | None = None
+    diverged: str = ""
 
 
 @dataclass
@@ -93,3 +110,25 @@ def of(header: Mapping[str, Any], weights: bytes) -> Outcome:
     """An outcome of its header and its saved weights."""
     own = {"config": recorded(header["config"]), "curves": [Point(*point) for point in header["curves"]]}
     return Outcome(**{**header, **own}, state_dict={WEIGHTS: weights} if weights else {})
+
+
+def columns(points: Sequence[Point]) -> dict[str, Any]:
+    """Points as tensors: the file is small, and read at once."""
+    import torch
+
+    curves = list(dict.fromkeys((point.quantity, point.phase) for point in points))
+    number = {curve: index for index, curve in enumerate(curves)}
+    return {
+        "names": [list(curve) for curve in curves],
+        "curve": torch.tensor([number[point.quantity, point.phase] for point in points], dtype=torch.int64),
+        "whole": torch.tensor([isinstance(point.x, int) for point in points], dtype=torch.bool),
+        "x": torch.tensor([point.x for point in points], dtype=torch.float64),
+        "value": torch.tensor([point.value for point in points], dtype=torch.float64),
+    }
+
+
+def points(columns: dict[str, Any]) -> list[Point]:
+    """And back."""
+    rows = zip(*(columns[name].tolist() for name in ("curve", "whole", "x", "value")), strict=True)
+    names = columns["names"]
+    return [Point(names[k][0], names[k][1], int(x) if whole else x, value) for k, whole, x, value in rows]

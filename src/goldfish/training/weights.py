@@ -1,13 +1,38 @@
-"""The weights of a pack in one tensor: the network sees parameters with a replica axis, the optimiser a row per run."""
+"""The network of a pack, and its weights in one tensor: parameters with a replica axis, rows for an optimiser."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from goldfish.config import registry
+from goldfish.config.config import Config, over_cells
+from goldfish.models.parts.layers import Builder
+from goldfish.recurrent import Recurrent
+from goldfish.tasks.base import Task
 from goldfish.training.device import sums
+from goldfish.training.generators import generator
+
+
+def build_model(configs: Sequence[Config], task: Task) -> nn.Module:
+    """The network of a pack, every replica initialised from its own seed."""
+    chosen, cell = configs[0].model, configs[0].cell
+    make = registry.load("model", chosen.name)
+    build = Builder(cell.name, len(configs), configs[0].engine, cell.arguments)
+    model: nn.Module = make(task, build if over_cells(chosen.name) else len(configs), **chosen.arguments)
+    for replica, config in enumerate(configs):
+        source = generator(config.seed, "weights")
+        init = registry.load("init", config.init.name)
+        part: Any
+        for part in model.modules():
+            if isinstance(part, Recurrent):
+                part.initialise(replica, init, source, task.steps(task.length), **config.init.arguments)
+            elif hasattr(part, "initialise"):
+                part.initialise(replica, source)
+    return model
 
 
 class PackedWeights:
@@ -35,6 +60,16 @@ class PackedWeights:
         self.rows = [row.requires_grad_() for row in self.values.unbind()]
         for row, gradient in zip(self.rows, self.gradient.unbind(), strict=True):
             row.grad = gradient
+
+    def optimizer(self, configs: Sequence[Config]) -> torch.optim.Optimizer:
+        """The runs' optimiser over the rows; those with one learning rate are one parameter group."""
+        groups: dict[float, dict[str, Any]] = {}
+        for row, config in zip(self.rows, configs, strict=True):
+            lr = config.optimizer["lr"]
+            groups.setdefault(lr, {"params": [], "lr": lr})["params"].append(row)
+        chosen = configs[0].optimizer
+        built: torch.optim.Optimizer = registry.load("optimizer", chosen.name)(groups.values(), **chosen.arguments)
+        return built
 
     def _cut(self, flat: Tensor) -> list[Tensor]:
         """(R, N) → views (R, …), one for each parameter."""

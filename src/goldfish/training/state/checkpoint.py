@@ -19,6 +19,7 @@ from goldfish.config.config import Config
 from goldfish.training.state import container
 
 KEPT = 2
+LAYOUT = "layout 2"  # of the state
 _KIND = "checkpoint 1"
 _NAME = re.compile(r"(?P<pack>[0-9a-f]{16})-(?P<step>\d+)\.ckpt")
 
