@@ -73,9 +73,12 @@ def _trained(part: Part, configs: Sequence[Any], every: bool) -> tuple[str, Time
         def __init__(self, stream: Any) -> None:
             self.stream = stream
 
+        def __len__(self) -> int:
+            return len(self.stream)
+
         def __iter__(self) -> Iterator[Any]:
             stream = iter(self.stream)
-            while True:
+            for _ in range(len(self)):
                 before = time.perf_counter()
                 batch = next(stream)
                 if every:
@@ -83,13 +86,13 @@ def _trained(part: Part, configs: Sequence[Any], every: bool) -> tuple[str, Time
                 times.drawing.append(time.perf_counter() - before)
                 yield batch
 
-    def stepped(module: Any, dataloader_iter: Any) -> None:
-        before, drawn = time.perf_counter(), len(times.drawing)
-        step(module, dataloader_iter)
+    def stepped(module: Any, batch: Any, batch_idx: int) -> None:
+        before = time.perf_counter()
+        step(module, batch, batch_idx)
         if every or len(times.ends) in (steps // 2 + 1, steps - 1):
             wait()
         now = time.perf_counter()
-        times.replay.append(now - before - sum(times.drawing[drawn:]))
+        times.replay.append(now - before)
         times.ends.append(now)
 
     with (

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -117,17 +117,17 @@ def _empty(steps: int) -> Callable[[int], None]:
             self.automatic_optimization = False
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
-        def configure_optimizers(self) -> None:
-            """None: as a pack, it would step its own."""
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD([self.weight])
 
-        def training_step(self, dataloader_iter: Iterator[object]) -> None:
-            next(dataloader_iter)
+        def training_step(self, batch: object, batch_idx: int) -> None:
+            """Nothing."""
 
     def run(n: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for _ in range(n):
-                lightning_trainer(torch.device("cpu"), [], steps, steps).fit(Nothing(), range(steps))
+                lightning_trainer(torch.device("cpu"), [], steps).fit(Nothing(), range(steps))
 
     return run
 

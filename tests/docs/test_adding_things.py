@@ -17,8 +17,7 @@ import torch
 from goldfish.config import registry
 from goldfish.config.config import resolve
 from goldfish.errors import ConfigError
-from goldfish.training.data import PackData
-from goldfish.training.evaluate import Measured, Measurements, Probed
+from goldfish.training.evaluate import Measurements, Probed
 from goldfish.training.module import PackModule
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -89,6 +88,34 @@ def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
     )
 
 
+def test_a_page_adds_a_callback_and_a_logger(tmp_path: Path) -> None:
+    """On a pack of two runs: every hook at every step, every run's numbers in the logger's file."""
+    callback, logger = blocks("adding_a_callback.md").items()
+    install(tmp_path, f"callback.{Path(callback[0]).stem}", Path(callback[0]).stem, callback[1])
+    (tmp_path / logger[0]).write_text(logger[1], encoding="utf-8")
+    with (tmp_path / "addition-1.0.dist-info" / "entry_points.txt").open("a", encoding="utf-8") as file:
+        file.write(f"logger.{Path(logger[0]).stem} = {Path(logger[0]).stem}\n")
+    chosen = ["trainer.callbacks=[step_counter]", "trainer.loggers=[csv_files]"]
+    steps = ["trainer.max_steps=5", "trainer.validate_every=2", "trainer.evaluation_size=8", "task.length=6"]
+    done = run(tmp_path, "train", "-m", "seed=0,1", *chosen, *steps, "hydra.launcher.workers=1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "steps.txt").read_text(encoding="utf-8").split() == ["5", "steps,", "3", "validations"]
+    (table,) = (tmp_path / "logs").rglob("metrics.csv")
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["step"] for row in rows] == ["1", "3", "4"]  # Lightning counts from 0
+    for row in rows:
+        pair = [float(row["val/loss/0"]), float(row["val/loss/1"])]
+        assert pair[0] != pair[1]
+        assert float(row["val/loss"]) == pytest.approx(sum(pair) / 2, rel=1e-6)
+    run(tmp_path, "export", "--to", "runs.csv")
+    (first, second) = csv.DictReader((tmp_path / "runs.csv").read_text(encoding="utf-8").splitlines())
+    assert sorted([float(first["val/loss"]), float(second["val/loss"])]) == pytest.approx(sorted(pair), rel=1e-6)
+    assert first["trainer.callbacks"] == '["step_counter"]'
+    refused = run(tmp_path, "train", "trainer.callbacks=[step_count]", *QUICK)
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == "goldfish: callback=step_count: did you mean 'step_counter'?"
+
+
 def tasks() -> list[str | dict[str, Any]]:
     """Every task, as far as it needs no data from elsewhere."""
     with_words: list[str | dict[str, Any]] = [
@@ -114,11 +141,9 @@ def test_every_probe_measures_every_model_on_every_task(task: Any) -> None:
         given = {key: value for key, value in config["task"].items() if key != "name"}
         made = registry.load("task", config["task"]["name"])(**given)
         module = PackModule([config] * 2, made, torch.float32, torch.device("cpu"))
-        rows = [Measured({}, []) for _ in range(2)]
-        Measurements(rows).take(
-            Probed(module, PackData(made, [config] * 2, torch.device("cpu"), torch.float32)), "before"
-        )
-        for row in rows:
+        measurements = Measurements.of(2)
+        measurements.take(Probed(module, module.data), "before")
+        for row in measurements.rows:
             kinds = {name.partition("/")[0] for name in row.metrics}
             one = {"mean_field"} if len(module.recurrents) == 1 else set()  # in an encoder-decoder there are two
             assert kinds == ({"gradient", "rho"} | one if module.recurrents else set())

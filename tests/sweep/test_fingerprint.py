@@ -33,7 +33,7 @@ GOLDEN = {
 }
 HUB = {"HUB_ID", "HUB_IDS"}
 SYNTHETIC = [name for name in registry.names("task") if not HUB & registry.signature("task", name).constants.keys()]
-UNCOUNTED = ("tracking.experiment_name", "trainer.accelerator")
+UNCOUNTED = ("tracking.experiment_name", "trainer.accelerator", "trainer.loggers")
 
 
 def printed(values: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from goldfish.config import config, registry
 from goldfish.errors import ConfigError, nearest
 
-LISTS = ("probe", "trainer.probe_at")  # keys whose value is a list
+LISTS = ("probe", "trainer.probe_at", "trainer.callbacks", "trainer.loggers")  # keys whose value is a list
 Options = Callable[[str], Sequence[str]]  # the choices of a config group; none for a key that is no group
 
 
@@ -177,7 +177,7 @@ def single(override: Override, options: Options) -> Setting:
 def written(key: str, values: Any, options: Options) -> list[Setting]:
     """The values of a key as a YAML file has them: a list, a number, or text in Hydra's sweep syntax.
 
-    A list is one value of `probe` and of `trainer.probe_at`, and several values of any other key. Raises ConfigError as
+    A list is one value of a key in LISTS, and several values of any other key. Raises ConfigError as
     the command line would.
     """
     nested = isinstance(values, (list, tuple)) and any(isinstance(value, (list, tuple)) for value in values)

@@ -166,6 +166,9 @@ def _check_together(config: Config) -> None:
     if folder is not None and not Path(folder).is_dir():
         what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
         raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
+    for group in ("callback", "logger"):
+        for name in config.trainer[f"{group}s"]:
+            registry.signature(group, name)  # raises for an unknown one
     for argument, lengths in registry.signature("task", task.name).constants.get("LENGTHS", {}).items():
         only = lengths[task[argument]]
         if task["length"] != only:

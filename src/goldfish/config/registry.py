@@ -25,6 +25,8 @@ GROUPS = {
     "task": "tasks",
     "optimizer": "optimizers",
     "probe": "probes",
+    "callback": "callbacks",  # of Lightning; there are none but other packages' own
+    "logger": "loggers",
 }
 _FUNCTIONS = {"probe": "measure"}  # where it is not called like its file
 _HERE = Path(__file__).parents[1]  # the package

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt
 
 from goldfish.config.moments import Moments
+from goldfish.config.signatures import Names
 
 
 class Section(Mapping[str, Any]):
@@ -75,6 +76,7 @@ class Trainer(Section):
     vanilla RNN of one layer.
     `stop_when_solved`: a run's training ends at the first validation at which its task counts as solved.
     `probe_at`: when `probe` is measured: before, half, after, training steps, {every: so many steps}.
+    `callbacks`, `loggers`: those of Lightning that other packages offer, by name.
     """
 
     max_steps: Annotated[int, Ge(1)] = 1000
@@ -88,6 +90,8 @@ class Trainer(Section):
     omega: Annotated[float, Ge(0)] = 0.0
     stop_when_solved: bool = False
     probe_at: Moments = ("before", "half", "after")
+    callbacks: Names = ()
+    loggers: Names = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

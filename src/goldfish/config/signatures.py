@@ -19,7 +19,8 @@ from goldfish.config import bounds, moments
 from goldfish.config.bounds import Bound
 from goldfish.errors import ConfigError, nearest
 
-TYPES = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list}
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list, "Names": tuple}
+Names = Sequence[str]  # of things that the registry has
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Parameter:
         value = _plain(value)
         if self.type is list:
             return moments.checked(key, value)
+        if self.type is tuple:
+            return _names(key, value)
         if self.choices is not None:
             if value not in self.choices:
                 raise ConfigError(f"{key}={value}: {nearest(value, self.choices)}")
@@ -75,6 +78,14 @@ class Parameter:
             return float(value) + 0.0
         except OverflowError as error:
             raise ConfigError(f"{key}={_shown(value)}: expected a finite {self.expected()}") from error
+
+
+def _names(key: str, value: Any) -> list[str]:
+    """Names as a list, each once."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise ConfigError(f"{key}={value}: expected a list of names")
+    return list(dict.fromkeys(given))
 
 
 def _plain(value: Any) -> Any:

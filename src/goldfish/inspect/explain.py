@@ -186,7 +186,7 @@ def configuration(settings: Mapping[str, str]) -> Config:
     nested: dict[str, Any] = {}
     for key, value in (names.typed(settings) | names.choices(settings)).items():
         group, _, inner = key.partition(".")
-        if key == names.MOMENTS:
+        if key in names.LISTS:
             nested.setdefault(group, {})[inner] = json.loads(value)
         elif group == "probe":
             probe, _, argument = inner.partition(".")

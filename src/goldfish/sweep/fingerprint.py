@@ -14,7 +14,7 @@ from goldfish.config.config import Config, defaults
 
 FORMAT = 1  # a new one makes every recorded run a stranger: change it only when the meaning of a key changes
 # settings that recorded runs know nothing of, as they were then
-LATER = {"omega": 0.0, "stop_when_solved": False, "probe_at": ["before", "half", "after"]}
+LATER = {"omega": 0.0, "stop_when_solved": False, "probe_at": ["before", "half", "after"], "callbacks": []}
 
 
 def fingerprint(config: Config) -> str:
@@ -55,7 +55,7 @@ def identity(config: dict[str, Any], content: str | None) -> dict[str, Any]:
     trainer = {
         key: value
         for key, value in config["trainer"].items()
-        if key != "accelerator" and not (key in LATER and value == LATER[key])
+        if key not in ("accelerator", "loggers") and not (key in LATER and value == LATER[key])
     }
     rest = {key: value for key, value in config.items() if key != "tracking"}
     for group in ("model", "probe"):  # runs were recorded before there was anything to choose

@@ -44,7 +44,7 @@ COUNTS = {"parameters": "run/parameters", "seconds": "run/seconds", "steps": "ru
 
 NO_INIT = "none"  # stands where the initialisation would, of a model that has none
 _OF_CELLS = ("cell", "init")
-MOMENTS = "trainer.probe_at"
+LISTS = ("trainer.probe_at", "trainer.callbacks", "trainer.loggers")
 _SUFFIX = {"after": "", "training": "", "before": "_before", "half": "_half"}
 _LIMIT = 8000  # MLflow cuts a longer tag
 _INTEGER = re.compile(r"[+-]?\d+")
@@ -66,7 +66,7 @@ def whole(status: str, outcome: str | None) -> bool:
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """{cell: {name: lstm, hidden_size: 32}, seed: 0} → {cell: lstm, cell.hidden_size: 32, seed: 0}.
 
-    What is measured, and when, is said as JSON, and only where it is not the default.
+    Lists, and what is measured, are said as JSON, and only where they are not the default.
     """
     values: dict[str, Any] = {}
     for key, value in config.items():
@@ -76,9 +76,10 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
             values |= {key if name == "name" else f"{key}.{name}": item for name, item in value.items()}
         else:
             values[key] = value
-    moments = values.pop(MOMENTS, None)
-    if moments not in (None, defaults()["trainer"]["probe_at"]):
-        values[MOMENTS] = json.dumps(moments)
+    for key in LISTS:
+        given = values.pop(key, None)
+        if given not in (None, defaults()["trainer"][key.removeprefix("trainer.")]):
+            values[key] = json.dumps(given)
     return values
 
 

@@ -6,23 +6,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
 
-from goldfish.config import registry
 from goldfish.config.moments import due
 from goldfish.training import generators
 from goldfish.training.evaluate import Measurements, Probed
 from goldfish.training.module import PackModule
 from goldfish.training.state import checkpoint
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted
-
-
-def named(group: str, names: list[str]) -> list[Any]:
-    """Callbacks or loggers of other packages, made by what the registry has under these names."""
-    return [registry.load(group, name)() for name in names]
 
 
 class Probes(pl.Callback):

@@ -39,7 +39,8 @@ class FittedPack:
     """
 
     def __init__(self, configs: Sequence[Config], task: Task) -> None:
-        self.configs, self.rows, self.task = configs, range(len(configs)), task
+        self.configs, self.task = configs, task
+        self.rows: Sequence[int] = range(len(configs))
         self.model, self.recurrents = nn.Module(), list[Recurrent]()  # no network that a probe could look at
         self.models = [self._fit(config) for config in configs]
 

@@ -66,7 +66,8 @@ class PackModule(pl.LightningModule):
     def _build(self, rows: Sequence[int]) -> None:
         """Make everything that has a row for each replica; these are the runs `rows`."""
         self.rows = rows
-        self.configs = self.data.configs = [self._runs[row] for row in rows]
+        self.configs: Sequence[Config] = [self._runs[row] for row in rows]
+        self.data.configs = self.configs
         device = self.data.on
         self.model: Any = build_model(self.configs, self.task).to(device, self.data.dtype)
         self.weights = PackedWeights(self.model)
@@ -133,10 +134,10 @@ class PackModule(pl.LightningModule):
         held, device = [self._held[row] for row in self.rows], self.data.on
         with torch.no_grad():
             self.weights.values.copy_(torch.stack([run["weights"] for run in held]))
-        for row, run in zip(self.weights.rows, held, strict=True):
+        for leaf, run in zip(self.weights.rows, held, strict=True):
             if run["moments"]:
                 moments = run["moments"].items()
-                self.optimizer.state[row] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in moments}
+                self.optimizer.state[leaf] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in moments}
         self.running.restore([run["sums"] for run in held], device)
         for replica, row in enumerate(self.rows):
             if self.records[row].diverged or self.stopped(replica):
@@ -347,6 +348,7 @@ class PackModule(pl.LightningModule):
         # torchmetrics squeezes a single replica's axis away; all at once, because a look at a GPU waits for it
         *found, ended = torch.stack([value.reshape(-1).double() for value in columns]).tolist()
         self._note([int(step) for step in ended])
+        self._log(dict(zip(values, found, strict=True)))
         for metric in (self.running, self.accuracy, self.val_loss):
             metric.reset()
         for replica, now in enumerate(dict(zip(values, row, strict=True)) for row in zip(*found, strict=True)):
@@ -359,6 +361,16 @@ class PackModule(pl.LightningModule):
         """Have Lightning go on with the replicas that are left."""
         self._leave_out_stopped()
         self.trainer.optimizers = [self.optimizer]
+
+    def _log(self, values: dict[str, list[float]]) -> None:
+        """Tell the loggers and callbacks that were named: the mean over the replicas, and each run's own value."""
+        settings = self.configs[0].trainer
+        if settings.loggers or settings.callbacks:  # Lightning takes a millisecond for ten of them
+            for name, column in values.items():
+                self.log(name, sum(column) / len(column), batch_size=1)
+                self.log_dict(
+                    {f"{name}/{row}": value for row, value in zip(self.rows, column, strict=True)}, batch_size=1
+                )
 
     def _learn(self, replica: int, now: dict[str, float]) -> None:
         """Add what a validation says of a run to its record."""

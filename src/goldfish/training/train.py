@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
@@ -111,7 +112,8 @@ def _trained(
     checkpoints.resume()
     if progress and module.steps_done:
         progress(module.steps_done * runs)
-    _fit(module, [Signals(), probes, checkpoints, *([Progress(runs, progress)] if progress else [])])
+    reported = [Progress(runs, progress)] if progress else []
+    _fit(module, [Signals(), probes, checkpoints, *reported])
     if progress and module.steps_done < steps:  # every run is solved and asked to stop there
         progress((steps - module.steps_done) * runs)
     probed = Probed(module, module.data, checkpoints.look)
@@ -136,7 +138,12 @@ def _fit(module: PackModule, callbacks: list[pl.Callback]) -> None:
         warnings.filterwarnings("ignore", ".*GPU available but not used.*")  # trainer=cpu asks for that
         warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # a hint about jobs of several processes
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.13
-        trainer = lightning_trainer(module.data.on, callbacks, module.configs[0].trainer.validate_every)
+        settings = module.configs[0].trainer
+        loggers = [registry.load("logger", name)() for name in settings.loggers]
+        for logger in loggers:
+            logger.log_hyperparams({str(run): config.plain() for run, config in enumerate(module.configs)})
+        others = [registry.load("callback", name)() for name in settings.callbacks]
+        trainer = lightning_trainer(module.data.on, [*callbacks, *others], settings.validate_every, loggers)
         if module.validation_due:  # it was broken off
             trainer.validate(module, datamodule=module.data, verbose=False)
         if not module.over:
@@ -144,7 +151,9 @@ def _fit(module: PackModule, callbacks: list[pl.Callback]) -> None:
     module.take_in_all()
 
 
-def lightning_trainer(device: torch.device, callbacks: list[pl.Callback], validate_every: int) -> pl.Trainer:
+def lightning_trainer(
+    device: torch.device, callbacks: list[pl.Callback], validate_every: int, loggers: Sequence[Logger] = ()
+) -> pl.Trainer:
     """Lightning's trainer, without all that is done here or in the store."""
     return pl.Trainer(
         max_epochs=1,  # of as many batches as there are training steps
@@ -156,7 +165,8 @@ def lightning_trainer(device: torch.device, callbacks: list[pl.Callback], valida
         devices=1,
         plugins=[LightningEnvironment()],  # one process, also inside a job of SLURM, which it would requeue
         callbacks=callbacks,
-        logger=False,
+        logger=list(loggers) or False,
+        log_every_n_steps=1,  # what is logged at all is logged when it is there
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -225,7 +225,7 @@ def pack(count: int = 2, **values: Any) -> list[Config]:
 
 def plainly(configs: Sequence[Config], monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
     with monkeypatch.context() as patch:
-        patch.setattr(PackModule, "_chosen_step", lambda module, like: module._plain)
+        patch.setattr(PackModule, "asynchronous", False)
         return train_pack(configs)
 
 
