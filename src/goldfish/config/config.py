@@ -168,7 +168,10 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"task.data={folder}: {what}; expected one with parquet files, or null")
     for group in ("callback", "logger"):
         for name in config.trainer[f"{group}s"]:
-            registry.signature(group, name)  # raises for an unknown one
+            if name not in registry.modules(group):
+                known = registry.names(group)
+                offered = nearest(name, known) if known else "no installed package offers one"
+                raise ConfigError(f"trainer.{group}s={name}: {offered}")
     for argument, lengths in registry.signature("task", task.name).constants.get("LENGTHS", {}).items():
         only = lengths[task[argument]]
         if task["length"] != only:
