@@ -9,7 +9,7 @@ from types import ModuleType
 import torch
 
 from goldfish.cells.base import Cell, HandDerivedCell
-from goldfish.engines import eager, stepwise
+from goldfish.engines import compiled, eager, stepwise
 from goldfish.errors import ConfigError, nearest
 
 ENGINES = ("auto", "eager", "stepwise", "cpu", "cuda")
@@ -20,7 +20,7 @@ def check(engine: str, cell: Cell) -> None:
     if engine not in ENGINES:
         raise ConfigError(f"engine={engine}: {nearest(engine, ENGINES)}")
     if engine not in ("auto", "eager") and not isinstance(cell, HandDerivedCell):
-        raise ConfigError(f"engine={engine}: cell={_name(cell)} has no hand-derived adjoint; use engine=eager")
+        raise ConfigError(f"engine={engine}: cell={compiled.name(cell)} has no hand-derived adjoint; use engine=eager")
 
 
 def check_device(device: torch.device) -> None:
@@ -101,7 +101,3 @@ def _compiled(kind: str) -> ModuleType:
 @cache
 def _say(message: str) -> None:
     logging.getLogger(__name__).warning(message)
-
-
-def _name(cell: Cell) -> str:
-    return type(cell).__name__.lower()

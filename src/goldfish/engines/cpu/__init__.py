@@ -11,24 +11,16 @@ import torch
 from torch import Tensor
 
 from goldfish.cells.base import Cell, HandDerivedCell, State
-from goldfish.engines import operands
+from goldfish.engines import compiled, operands
 
 if TYPE_CHECKING:
     from goldfish.engines.eager import LayerWeights
     from goldfish.engines.scaled import Recorder
 
 
-CELLS = ("goldfish.cells.rnn", "goldfish.cells.lstm", "goldfish.cells.gru")  # by name: a run is not made by the others
-
-
 def unavailable(cell: Cell, dtype: torch.dtype) -> str:
     """Why this engine cannot run a cell in a dtype on this machine, in one line; "" where it can."""
-    kind = type(cell)
-    if kind.__module__ not in CELLS:
-        return f"it has kernels for rnn, lstm and gru, not for {kind.__name__.lower()} of {kind.__module__}"
-    if dtype not in (torch.float32, torch.float64):
-        return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
-    return _missing()
+    return compiled.missing(cell, dtype) or _missing()
 
 
 @cache
@@ -91,5 +83,5 @@ def run(
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps: see goldfish.engines.cpu.function.run."""
     operands.check(cell, inputs, weights, initial)
-    function = load(type(cell).__name__.lower(), str(inputs.dtype).removeprefix("torch."))
+    function = load(compiled.name(cell), compiled.DTYPES[inputs.dtype])
     return function.run(cell, inputs, weights, initial, recorder, pool, recompute)

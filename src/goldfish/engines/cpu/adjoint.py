@@ -13,8 +13,7 @@ import numpy as np
 from numba import njit
 
 from goldfish.engines.cpu.functions import OPTIONS, log2
-from goldfish.engines.cpu.product import lanes
-from goldfish.engines.cpu.vector import absolute, at, fma, largest, load, read, spread, store, total, write
+from goldfish.engines.cpu.vector import absolute, at, fma, lanes, largest, load, read, spread, store, total, write
 
 LOW, HIGH = 2.0**-40, 2.0**40  # squared norms between these need no new exponent
 FAINT, LIFT = 2.0**-90, 2.0**75  # squares below FAINT have lost digits: they are taken again, lifted

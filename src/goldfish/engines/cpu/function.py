@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
-from goldfish.engines import operands
+from goldfish.engines import compiled, operands
 from goldfish.engines.cpu import field, passes, threads
 from goldfish.engines.cpu.vector import BYTES
 from goldfish.engines.eager import LayerWeights
@@ -26,9 +26,7 @@ from goldfish.engines.stepwise import Workspace, unpack
 
 RECOMPUTE_FROM = 10_000  # steps from which on the backward pass computes what it needs again, chunk by chunk
 RING = 2**17  # bytes of adjoints that are gathered before they enter the weights' gradients: they stay in cache
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _NOTHING = bytes(8 * field.COUNT)
-_NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
 
 
 def tile_rows(B: int) -> int:
@@ -56,9 +54,9 @@ class _Layer:
     def __init__(self, cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor) -> None:
         # what the backward pass reads, as tensors of its own: the caller's may be given other data in the meantime
         self.cell, self.initial = cell, tuple(tensor.detach() for tensor in initial)
-        self.name = type(cell).__name__.lower()
-        self.module = passes.CELLS[self.name]
-        self.dtype = _DTYPES[inputs.dtype]
+        self.name = compiled.name(cell)
+        self.sizes = compiled.CELLS[self.name]
+        self.dtype = compiled.DTYPES[inputs.dtype]
         inputs = inputs.detach()
         self.inputs = inputs if inputs.stride(-1) == 1 else inputs.contiguous()
         self.lanes = BYTES // inputs.element_size()
@@ -69,9 +67,9 @@ class _Layer:
 
     def forward(self, workspace: Workspace, keep: bool, recompute: bool) -> tuple[Tensor, State]:
         """Run all steps, keeping what the backward pass needs: outputs (R, T, B, H) and the final state."""
-        (R, T, B, D), H, module, inputs = self.inputs.shape, self.hidden, self.module, self.inputs
+        (R, T, B, D), H, sizes, inputs = self.inputs.shape, self.hidden, self.sizes, self.inputs
         chunk = math.isqrt(T - 1) + 1 if recompute else T
-        saved = workspace.empty((R, T, B, module.SAVED * H), inputs) if keep and not recompute else None
+        saved = workspace.empty((R, T, B, sizes.saved * H), inputs) if keep and not recompute else None
         outputs = inputs.new_empty(R, T, B, H)
         self.outputs = outputs.detach()  # not the tensor that owns the graph
         finals = [self.outputs[:, -1]]
@@ -80,9 +78,9 @@ class _Layer:
             field.ROWS: self.rows, field.TILES: self.tiles, field.CHUNK: chunk, field.X: inputs,
             field.X_R: inputs.stride(0), field.X_T: inputs.stride(1), field.X_B: inputs.stride(2),
             field.OUTPUTS: self.outputs, field.SAVED: saved, field.H0: self._padded(self.initial[0]).contiguous(),
-            field.NONLINEARITY: _NONLINEARITIES.index(self.cell.nonlinearity),
+            field.NONLINEARITY: compiled.NONLINEARITIES.index(self.cell.nonlinearity),
         }  # fmt: skip
-        if module.STATES > 1:
+        if sizes.states > 1:
             finals.append(inputs.new_empty(R, B, H))
             given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]).contiguous(), finals[1]
             if recompute:
@@ -94,7 +92,7 @@ class _Layer:
             bias = torch.cat([bias[:, :-H], self.bias_ih[:, -H:], self.bias_hh[:, -H:]], dim=1)
         given[field.BIAS] = bias.contiguous()  # a sum of transposed tensors is transposed
         self.given, self.chunk, self.recompute = given, chunk, recompute
-        self._run(passes.forward, given, 0 if saved is not None else self.rows * module.SAVED * H)
+        self._run(passes.forward, given, 0 if saved is not None else self.rows * sizes.saved * H)
         return self._cut(outputs), tuple(self._cut(s).clone() for s in finals)
 
     def backward(
@@ -108,14 +106,14 @@ class _Layer:
             finals: dL/d(final state), each (R, B, H).
             to_inputs: whether dL/dx is asked for.
         """
-        (R, T, B, D), H, module, inputs = self.inputs.shape, self.hidden, self.module, self.inputs
+        (R, T, B, D), H, sizes, inputs = self.inputs.shape, self.hidden, self.sizes, self.inputs
         ring = self._ring(T)
-        states = range(module.STATES)
-        names = ("h", "c", "state")[: 2 * module.STATES - 1]
+        states = range(sizes.states)
+        names = ("h", "c", "state")[: 2 * sizes.states - 1]
         norms = {name: inputs.new_empty(R, T, B, dtype=torch.float64) for name in names}
         exponents = inputs.new_empty(R, T, B, dtype=torch.int32)
         width = (D + 4) // 4 * 4 + H + 4
-        gradient = inputs.new_empty(R, self.tiles, width, module.GATES * H)
+        gradient = inputs.new_empty(R, self.tiles, width, sizes.gates * H)
         initial = [inputs.new_empty(R, B, H) for _ in states]
         DX = self._whole(D)
         dx = inputs.new_empty(R, T, B, DX) if to_inputs else None
@@ -135,8 +133,8 @@ class _Layer:
             given[field.DIRECT_R], given[field.DIRECT_T], given[field.DIRECT_B], _ = direct.stride()
         for which, final in zip((field.FINAL_H, field.FINAL_C), finals, strict=False):
             given[which] = inputs.new_zeros(R, B, H) if final is None else self._padded(final).contiguous()
-        again = self.chunk * self.rows * module.SAVED * H if self.recompute else 0
-        row = module.STATES * H + ring * (module.ADJOINTS * H + width) + H
+        again = self.chunk * self.rows * sizes.saved * H if self.recompute else 0
+        row = sizes.states * H + ring * (sizes.adjoints * H + width) + H
         self._run(passes.backward, given, max(H, DX) + self.rows * row + again)
         return _Gradients(
             inputs=dx,
@@ -146,16 +144,16 @@ class _Layer:
             log2_norms={"state": norms["h"], **norms},
         )
 
-    def _run(self, compiled: Any, given: _Description, scratch: int) -> None:
+    def _run(self, pass_of: Any, given: _Description, scratch: int) -> None:
         """Run a pass, with so many numbers of scratch memory for each thread."""
         count = threads.count(self.inputs.shape[0] * self.tiles)
         size = self._whole(scratch) + self.lanes
         given[field.SCRATCH] = torch.empty(count * size, dtype=self.inputs.dtype)
         given[field.SCRATCH_SIZE] = size
-        _start(compiled(self.name, self.dtype), given, count)
+        _start(pass_of(self.name, self.dtype), given, count)
 
     def _ring(self, T: int) -> int:
-        step = self.rows * self.module.ADJOINTS * self.hidden * self.inputs.element_size()
+        step = self.rows * self.sizes.adjoints * self.hidden * self.inputs.element_size()
         return max(1, min(T, RING // step))
 
     def _whole(self, n: int) -> int:
@@ -176,7 +174,7 @@ class _Layer:
         missing = self.hidden - self.cell.hidden_size
         if not missing:
             return weight.weight_ih.detach(), weight.weight_hh.detach(), weight.bias_ih, weight.bias_hh
-        by_gate = [tensor.unflatten(1, (self.module.GATES, -1)) for tensor in weight]
+        by_gate = [tensor.unflatten(1, (self.sizes.gates, -1)) for tensor in weight]
         padded = [torch.nn.functional.pad(w, (0, 0) * (w.dim() - 3) + (0, missing)).flatten(1, 2) for w in by_gate]
         padded[1] = self._padded(padded[1])
         return padded
@@ -188,7 +186,7 @@ class _Layer:
         for other in others:
             summed += other
         if self.hidden != H:
-            summed = self._cut(summed.unflatten(2, (self.module.GATES, -1))).flatten(2)
+            summed = self._cut(summed.unflatten(2, (self.sizes.gates, -1))).flatten(2)
         hidden = summed[:, (D + 4) // 4 * 4 :]
         bias_ih = summed[:, D]
         bias_hh = bias_ih if self.cell.folds_bias else hidden[:, self.hidden]

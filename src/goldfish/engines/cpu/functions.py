@@ -29,7 +29,10 @@ from goldfish.engines.cpu.vector import (
     significand,
 )
 
-OPTIONS = {"boundscheck": False, "error_model": "numpy", "nogil": True}
+OPTIONS = {
+    "boundscheck": False, "error_model": "numpy", "nogil": True,
+    "no_cpython_wrapper": True, "no_cfunc_wrapper": True,  # called by compiled code only
+}  # fmt: skip
 _DEGREE = {32: 7, 64: 13}  # Taylor's remainder at |r| = ln2/2 is 5e-9 and 4e-18
 
 

@@ -9,47 +9,46 @@ from typing import Any
 
 from numba import njit
 
+from goldfish.engines import compiled
 from goldfish.engines.cpu import field
 from goldfish.engines.cpu.functions import OPTIONS, ones, sigmoid, tanh
-from goldfish.engines.cpu.product import AHEAD, ask, clear_padding, lanes, product
-from goldfish.engines.cpu.vector import at, fma, load, pointer, read, store
+from goldfish.engines.cpu.product import ask, product
+from goldfish.engines.cpu.tile import Tile, of_replica
+from goldfish.engines.cpu.vector import at, fma, lanes, load, read, store
 
-GATES, SAVED, STATES, ADJOINTS = 3, 4, 1, 4  # widths in units of H
+SIZES = compiled.CELLS["gru"]
 
 
 @njit(**OPTIONS)
-def forward(
-    f: Any, real: Any, r: int, b: int, M: int, first: int, steps: int, saved: Any, saved_t: int, h: Any, h_t: int,
-    h_before: Any, c_before: Any,
-) -> None:  # fmt: skip
-    """r, z = σ(…), n = tanh(… + r (W_hn h + b_hn)), h_t = (1 - z) n + z h_{t-1} of M rows, over steps from `first`."""
-    H, D, X_T, X_B = read(f, field.H), read(f, field.D), read(f, field.X_T), read(f, field.X_B)
-    hidden = read(f, field.HIDDEN)
-    G, S = GATES * H, SAVED * H
-    x = at(pointer(read(f, field.X), real), r * read(f, field.X_R) + b * X_B + first * X_T)
-    weight_ih = at(pointer(read(f, field.WEIGHT_IH), real), r * D * G)
-    weight_hh = at(pointer(read(f, field.WEIGHT_HH), real), r * H * G)
-    bias = at(pointer(read(f, field.BIAS), real), r * 4 * H)
-    for t in range(steps):
-        a, now, x_t = at(saved, t * saved_t), at(h, t * h_t), at(x, t * X_T)
-        n_x, n_h = at(a, 2 * H), at(a, 3 * H)
-        product(M, 2 * H, a, S, bias, 0, D, x_t, X_B, 1, weight_ih, H, h_before, H, 1, weight_hh, G)
-        product(M, H, n_x, S, at(bias, 2 * H), 0, D, x_t, X_B, 1, at(weight_ih, 2 * H), 0, x_t, 0, 1, weight_hh, G)
-        product(M, H, n_h, S, at(bias, 3 * H), 0, H, h_before, H, 1, at(weight_hh, 2 * H), 0, x_t, 0, 1, weight_hh, G)
-        if hidden < H:
-            clear_padding(a, M, S, 4, H, hidden)
-        for m in range(M):
-            gates, h_m, before = at(a, m * S), at(now, m * H), at(h_before, m * H)
-            ask(at(gates, AHEAD * saved_t), S)
-            ask(at(h_m, AHEAD * h_t), H)
-            for j in range(0, H, lanes(a)):
-                reset, z = sigmoid(load(gates, j)), sigmoid(load(gates, H + j))
-                n = tanh(fma(reset, load(gates, 3 * H + j), load(gates, 2 * H + j)))[0]
-                store(gates, j, reset)
-                store(gates, H + j, z)
-                store(gates, 2 * H + j, n)
-                store(h_m, j, fma(z, load(before, j) - n, n))
-        h_before = now
+def pre_activations(tile: Tile, a: Any, x: Any, h_before: Any) -> None:
+    """W_ih x_t + W_hh h_{t-1} + b of r and z, W_in x_t + b_in and W_hn h_{t-1} + b_hn, into what is saved of a step."""
+    M, H, D, x_row = tile.M, read(tile.f, field.H), read(tile.f, field.D), read(tile.f, field.X_B)
+    G, S = SIZES.gates * H, SIZES.saved * H
+    bias, weight_ih = of_replica(tile, field.BIAS, 4 * H), of_replica(tile, field.WEIGHT_IH, D * G)
+    weight_hh = of_replica(tile, field.WEIGHT_HH, H * G)
+    weight_in, weight_hn = at(weight_ih, 2 * H), at(weight_hh, 2 * H)
+    product(M, 2 * H, a, S, bias, 0, D, x, x_row, 1, weight_ih, H, h_before, H, 1, weight_hh, G)
+    product(M, H, at(a, 2 * H), S, at(bias, 2 * H), 0, D, x, x_row, 1, weight_in, 0, x, 0, 1, weight_hh, G)
+    product(M, H, at(a, 3 * H), S, at(bias, 3 * H), 0, H, h_before, H, 1, weight_hn, 0, x, 0, 1, weight_hh, G)
+
+
+@njit(**OPTIONS)
+def step(
+    tile: Tile, saved: Any, saved_ahead: int, h_before: Any, c_before: Any, c_row: int, h: Any, h_ahead: int
+) -> None:
+    """r, z = σ(…), n = tanh(… + r (W_hn h_{t-1} + b_hn)) and h_t = (1 - z) n + z h_{t-1} of a tile's rows."""
+    H = read(tile.f, field.H)
+    for m in range(tile.M):
+        a, h_m, before = at(saved, m * 4 * H), at(h, m * H), at(h_before, m * H)
+        ask(at(a, saved_ahead), 4 * H)
+        ask(at(h_m, h_ahead), H)
+        for j in range(0, H, lanes(h)):
+            reset, z = sigmoid(load(a, j)), sigmoid(load(a, H + j))
+            n = tanh(fma(reset, load(a, 3 * H + j), load(a, 2 * H + j)))[0]
+            store(a, j, reset)
+            store(a, H + j, z)
+            store(a, 2 * H + j, n)
+            store(h_m, j, fma(z, load(before, j) - n, n))
 
 
 @njit(**OPTIONS)
@@ -69,22 +68,26 @@ def adjoint(H: int, row: Any, saved: Any, h_before: Any, c_before: Any, d: Any) 
 
 
 @njit(**OPTIONS)
-def back(M: int, H: int, row: Any, zeros: Any, d: Any, weight_hh: Any) -> None:
+def back(tile: Tile, joint: Any, zeros: Any, d: Any) -> None:
     """dL/dh_{t-1} = z dL/dh_t + W_hhᵀ [dr, dz, r dn], without what reaches h_{t-1} directly."""
+    H = read(tile.f, field.H)
+    weight_hh = of_replica(tile, field.WEIGHT_HH_ROWS, 3 * H * H)
     product(
-        M, H, row, H, row, H,
+        tile.M, H, joint, H, joint, H,
         2 * H, d, 4 * H, 1, weight_hh, H, at(d, 3 * H), 4 * H, 1, at(weight_hh, 2 * H * H), H,
     )  # fmt: skip
 
 
 @njit(**OPTIONS)
-def to_inputs(M: int, H: int, DX: int, out: Any, zeros: Any, d: Any, weight_ih: Any) -> None:
+def to_inputs(tile: Tile, dx: Any, zeros: Any, d: Any) -> None:
     """dL/dx_t = W_ihᵀ [dr, dz, dn]."""
-    product(M, DX, out, DX, zeros, 0, 3 * H, d, 4 * H, 1, weight_ih, 0, d, 0, 1, weight_ih, DX)
+    H, DX = read(tile.f, field.H), read(tile.f, field.DX)
+    weight_ih = of_replica(tile, field.WEIGHT_IH_ROWS, 3 * H * DX)
+    product(tile.M, DX, dx, DX, zeros, 0, 3 * H, d, 4 * H, 1, weight_ih, 0, d, 0, 1, weight_ih, DX)
 
 
 @njit(**OPTIONS)
-def to_weights(below: int, H: int, width: int, gradient: Any, source: Any, d: Any, rows: int) -> None:
+def to_weights(H: int, below: int, width: int, gradient: Any, source: Any, d: Any, rows: int) -> None:
     """Add [x_t, 1] [dr, dz, dn] and [h_{t-1}, 1] [dr, dz, r dn] over so many rows, `below` numbers of them [x_t, 1]."""
     G = 3 * H
     hidden, lower, n = at(source, below), at(gradient, below * G), at(d, 3 * H)

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from numba import config
 
 from goldfish import files
+from goldfish.engines import compiled
 
 PATIENCE = 120  # seconds to wait for another process that compiles the same
 _KEPT = ".kept"
@@ -84,6 +85,6 @@ def _hash() -> str:
     """Of all that compiled kernels depend on."""
     processor = config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or llvm.get_host_cpu_features()
     found = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {processor}".encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in [Path(compiled.__file__), *sorted(Path(__file__).parent.glob("*.py"))]:
         found.update(file.read_bytes())
     return found.hexdigest()

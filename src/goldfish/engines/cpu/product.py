@@ -19,6 +19,7 @@ from goldfish.engines.cpu.vector import (
     call_llvm,
     constant,
     first_lanes,
+    lanes,
     load,
     load_vector,
     prefetch,
@@ -29,7 +30,6 @@ from goldfish.engines.cpu.vector import (
 )
 
 I64 = ir.IntType(64)
-AHEAD = 2  # steps between asking for a row and using it
 # 32 registers of 64 bytes hold a tile of 8 rows × 2 vectors; 16 of 32 bytes one of 4 rows × 1 vector
 WIDE = "+avx512f" in (config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()).split(",")
 ROWS, VECTORS = (8, 2) if WIDE else (4, 1)
@@ -108,17 +108,6 @@ def _multiply_add(
 
 _tall, _short, _single = _tile(ROWS, VECTORS), _tile(4, VECTORS), _tile(1, VECTORS)
 _tall_narrow, _short_narrow, _single_narrow = _tile(ROWS, 1), _tile(4, 1), _tile(1, 1)
-
-
-@intrinsic
-def lanes(typing: Any, base: Any) -> Any:
-    """How many numbers of the pointer's type a vector holds."""
-    count = vector_of(base.dtype).lanes
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return I64(count)
-
-    return types.int64(base), emit
 
 
 @njit(**OPTIONS)

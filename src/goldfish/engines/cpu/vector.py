@@ -113,6 +113,17 @@ def write(typing: Any, base: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def lanes(typing: Any, base: Any) -> Any:
+    """How many numbers of the pointer's type a vector holds."""
+    count = vector_of(base.dtype).lanes
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(ir.IntType(64), count)
+
+    return types.int64(base), emit
+
+
+@intrinsic
 def load(typing: Any, base: Any, index: Any) -> Any:
     """One vector, from any alignment."""
     kind = vector_of(base.dtype)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from goldfish.cells.base import Cell, HandDerivedCell, State
 from goldfish.config import registry
-from goldfish.engines.cpu import CELLS
+from goldfish.engines import compiled
 
 if TYPE_CHECKING:
     from goldfish.engines.cuda.verdict import Verdict
@@ -37,11 +37,8 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str:
     """
     from goldfish.engines.cuda import plan
 
-    kind = type(cell)
-    if kind.__module__ not in CELLS:
-        return f"it has kernels for rnn, lstm and gru, not for {kind.__name__.lower()} of {kind.__module__}"
-    if dtype not in (torch.float32, torch.float64):
-        return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
+    if reason := compiled.missing(cell, dtype):
+        return reason
     assert isinstance(cell, HandDerivedCell)
     return plan.too_large(cell, dtype.itemsize) or _missing() or _distrusted(cell, dtype)
 
@@ -106,7 +103,7 @@ def only_in_single(cell: Cell, dtype: torch.dtype) -> bool:
     """
     from goldfish.engines.cuda import plan
 
-    if type(cell).__module__ not in CELLS or dtype != torch.float64:
+    if compiled.missing(cell, dtype) or dtype != torch.float64:
         return False
     assert isinstance(cell, HandDerivedCell)
     return bool(plan.too_large(cell, 8)) and not plan.too_large(cell, 4)
@@ -122,9 +119,7 @@ def verdicts() -> list[Verdict]:
     from goldfish.engines.cuda import verdict
 
     device = torch.device("cuda", torch.cuda.current_device())
-    cells = [
-        registry.load("cell", name)(hidden_size=H, num_layers=1) for H in (32, 128) for name in ("rnn", "lstm", "gru")
-    ]
+    cells = [registry.load("cell", name)(hidden_size=H, num_layers=1) for H in (32, 128) for name in compiled.CELLS]
     verdict.of_all([verdict.asked(cell, dtype) for dtype in (torch.float32, torch.float64) for cell in cells], device)
     return verdict.remembered(device)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
-from goldfish.engines import operands, stepwise
+from goldfish.engines import compiled, operands, stepwise
 from goldfish.engines.cuda import gemm, launch, plan, tiles
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
@@ -92,7 +92,7 @@ class _Layer:
             below: whether dL/dx goes to a layer below, so that it must not underflow: as mantissas, then.
         """
         R, T, B, G, H = self.R, self.T, self.B, self.G, self.H
-        width = plan.COLUMNS[self.plan.cell] * H
+        width = compiled.CELLS[self.plan.cell].adjoints * H
         direct = direct if direct.stride(-1) == 1 or H == 1 else direct.contiguous()
         finals = [final.contiguous() for final in finals]
         adjoints = workspace.empty((R, T, B, width), direct)

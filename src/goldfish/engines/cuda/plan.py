@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from goldfish.cells.base import HandDerivedCell
+from goldfish.engines import compiled
 
 TILES = (1, 2, 4, 8)
 THREADS = 512  # of one multiprocessor: 128 registers each
@@ -19,8 +20,6 @@ REGISTERS = 64  # of a thread, that hold weights
 LARGEST = 2**20  # bytes of one replica's W_hh: reading more from L2 in every step is not worth it
 CLUSTERS = (1, 2, 4, 8)  # blocks; 8 is what every GPU with clusters takes
 CLUSTERED = 192  # units from which on a cluster pays: below, little is left to be read from L2
-NONLINEARITIES = ("identity", "tanh", "relu", "sigmoid")
-COLUMNS = {"rnn": 1, "lstm": 4, "gru": 4}  # of dL/d(gates), in units of H
 _WARP = 32
 
 
@@ -163,8 +162,8 @@ def _lay_out(cell: HandDerivedCell, size: int, rows: int, cluster: int, gpu: Mul
     backward = _pass(own, G * H, size, rows, sources, behind, gpu.shared_memory)
     if forward is None or backward is None:
         return None
-    nonlinearity = NONLINEARITIES.index(cell.nonlinearity)
-    return Plan(type(cell).__name__.lower(), nonlinearity, H, size == 8, rows, forward, backward, cluster, own)
+    nonlinearity = compiled.NONLINEARITIES.index(cell.nonlinearity)
+    return Plan(compiled.name(cell), nonlinearity, H, size == 8, rows, forward, backward, cluster, own)
 
 
 def too_large(cell: HandDerivedCell, size: int) -> str:

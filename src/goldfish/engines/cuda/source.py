@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib import resources
+from pathlib import Path
+
+from goldfish.engines import compiled
 
 FOLDER = "source"
 GEMM = "gemm"
@@ -28,7 +31,7 @@ def part(name: str) -> str:
 @cache
 def fingerprint() -> str:
     """A hash of the whole engine: its kernels and the Python around them."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(Path(compiled.__file__).read_bytes())
     package = resources.files(__package__)
     for folder in (package, package / FOLDER):
         for file in sorted(folder.iterdir(), key=lambda entry: entry.name):

@@ -26,7 +26,7 @@ import goldfish
 from goldfish import files
 from goldfish.cells.base import HandDerivedCell
 from goldfish.config import registry
-from goldfish.engines import eager
+from goldfish.engines import compiled, eager
 from goldfish.engines.cuda import function, launch, plan, source, store
 from goldfish.engines.eager import LayerWeights
 from goldfish.engines.scaled import Recorder
@@ -62,8 +62,7 @@ class Asked:
 
 def asked(cell: HandDerivedCell, dtype: torch.dtype) -> Asked:
     """What is to be checked before a cell runs in a dtype."""
-    name = str(dtype).removeprefix("torch.")
-    return Asked(type(cell).__name__.lower(), cell.nonlinearity, cell.hidden_size, name)
+    return Asked(compiled.name(cell), cell.nonlinearity, cell.hidden_size, compiled.DTYPES[dtype])
 
 
 @dataclass(frozen=True)
