@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goldfish.engines import select
 from goldfish.engines.cuda import gemm, launch, readout
-from goldfish.models.parts.readout import Readout
+from goldfish.models.parts.layers import Readout
 
 pytestmark = needs_compiler
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from goldfish.config import registry
 from goldfish.models.bag_of_words import BagOfWords
 from goldfish.models.feedforward import Feedforward
-from goldfish.models.parts.embedding import Embedding
-from goldfish.models.parts.replicated import Replicated
+from goldfish.models.parts.layers import Embedding
+from goldfish.models.parts.sequence_model import Replicated
 from goldfish.models.tcn import Tcn
 from goldfish.models.tfidf import Tfidf
 from goldfish.models.transformer import Transformer, positions

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from goldfish.models.parts.encoder_decoder import EncoderDecoder, before
-from goldfish.models.parts.layers import Builder
+from goldfish.models.parts.stack import Builder
 from goldfish.probes.gradient_flow import gradient_flow, norms_by_lag
 from goldfish.tasks.base import BEGIN, END, PAD
 

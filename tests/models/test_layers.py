@@ -1,101 +1,83 @@
-"""Layers of any length and both directions, against torch.nn on packed sequences, in float64."""
+"""Dropout draws from each run's own random numbers; the readout equals torch.nn.Linear, in any pack to the bit."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from goldfish.models.parts.layers import Builder, Layers, reversal
-from goldfish.models.parts.many_to_many import ManyToMany
-from goldfish.models.parts.many_to_one import ManyToOne
-from goldfish.tasks.base import last_step
+from goldfish.models.parts.layers import Dropout, Readout
+from goldfish.threads import one_thread
 
-R, B, T, D, H = 2, 5, 9, 3, 4
-LENGTHS = torch.tensor([9, 1, 4, 7, 2])
-TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+R, H = 16, 33
 
 
-def build(cell: str, layers: int, *, bidirectional: bool, engine: str = "auto") -> Layers:
-    builder = Builder(cell, R, engine, {"hidden_size": H, "num_layers": layers})
-    return Layers(builder, D, bidirectional=bidirectional).double()
-
-
-def in_torch(layers: Layers, replica: int) -> nn.RNNBase:
-    """The same weights in one module of torch.nn."""
-    two = len(layers.backwards) > 0
-    network = layers.top
-    module = TORCH[network.name](D, H, len(layers.forwards), batch_first=True, bidirectional=two).double()
-    state = {}
-    for index in range(len(layers.forwards)):
-        for suffix, kind in (("", layers.forwards), ("_reverse", layers.backwards)):
-            for name, value in kind[index].named_parameters() if two or not suffix else ():
-                state[name.replace("_l0", f"_l{index}{suffix}")] = value[replica].detach()
-    module.load_state_dict(state)
-    return module
-
-
-def masks() -> tuple[Tensor, Tensor]:
-    """(R, B, T): all steps of each sequence, and its last one."""
-    steps = torch.arange(T).expand(R, B, T)
-    return steps < LENGTHS.unsqueeze(1), steps == LENGTHS.unsqueeze(1) - 1
-
-
-@pytest.mark.parametrize("cell", sorted(TORCH))
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_outputs_and_gradients_equal_torch_on_packed_sequences(cell: str, layers: int, bidirectional: bool) -> None:
+def _run(outputs: int, batch: int, picks: list[int]) -> dict[str, Tensor]:
+    """What the replicas in `picks` of sixteen compute: outputs and every gradient."""
     torch.manual_seed(0)
-    ours = build(cell, layers, bidirectional=bidirectional)
-    inputs = torch.randn(R, B, T, D, dtype=torch.float64, requires_grad=True)
-    every, last = masks()
-    cotangent = torch.randn(R, B, T, H * (1 + bidirectional), dtype=torch.float64) * every.unsqueeze(-1)
-    outputs = ours(inputs, last)
-    (found,) = torch.autograd.grad((outputs * cotangent).sum(), inputs)
-    for replica in range(R):
-        theirs = inputs[replica].detach().requires_grad_()
-        packed = pack_padded_sequence(theirs, LENGTHS, batch_first=True, enforce_sorted=False)
-        expected, _ = pad_packed_sequence(in_torch(ours, replica)(packed)[0], batch_first=True)
-        torch.testing.assert_close(outputs[replica] * every[0].unsqueeze(-1), expected, rtol=0, atol=1e-12)
-        (gradient,) = torch.autograd.grad((expected * cotangent[replica]).sum(), theirs)
-        torch.testing.assert_close(found[replica], gradient, rtol=0, atol=1e-12)
+    weights, biases, h = torch.randn(R, outputs, H), torch.randn(R, outputs), torch.randn(R, batch, H)
+    readout = Readout(H, outputs, len(picks))
+    readout.load_state_dict({"weight": weights[picks], "bias": biases[picks]})
+    states = h[picks].requires_grad_()
+    found = readout(states)
+    found.square().sum().backward()
+    leaves = {"h": states, **dict(readout.named_parameters())}
+    return {"outputs": found.detach()} | {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
 
 
-@pytest.mark.parametrize("cell", sorted(TORCH))
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("model", [ManyToOne, ManyToMany])
-def test_padding_changes_nothing(cell: str, bidirectional: bool, model: type[ManyToOne | ManyToMany]) -> None:
-    torch.manual_seed(1)
-    network = model(build(cell, 2, bidirectional=bidirectional), 3).double()
-    nn.init.normal_(network.readout.weight)
-    inputs = torch.randn(R, B, T, D, dtype=torch.float64)
-    every, last = masks()
-    whole = network(inputs, last if model is ManyToOne else every)
-    for row, length in enumerate(LENGTHS.tolist()):
-        mask = torch.ones(R, 1, length, dtype=torch.bool)
-        alone = network(inputs[:, row : row + 1, :length], mask)
-        together = whole[:, row : row + 1] if model is ManyToOne else whole[:, row : row + 1, :length]
-        torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("outputs", [1, 2, 10])
+@pytest.mark.parametrize("batch", [5, 64])
+def test_the_same_bits_in_every_pack(outputs: int, batch: int) -> None:
+    with one_thread():
+        whole = _run(outputs, batch, list(range(R)))
+        for picks in ([0], [15], [3, 9], list(range(R))[::-1]):
+            found = _run(outputs, batch, picks)
+            assert len(found) == 4
+            for name, value in found.items():
+                assert torch.equal(value, whole[name][picks]), (name, picks)
 
 
-def test_many_to_one_reads_both_ends() -> None:
-    torch.manual_seed(2)
-    layers = build("gru", 1, bidirectional=True)
-    network = ManyToOne(layers, 2).double()
-    nn.init.normal_(network.readout.weight)
-    inputs, (_, last) = torch.randn(R, B, T, D, dtype=torch.float64), masks()
-    found = network(inputs, last)
-    for replica in range(R):
-        packed = pack_padded_sequence(inputs[replica], LENGTHS, batch_first=True, enforce_sorted=False)
-        _, final = in_torch(layers, replica)(packed)
-        read = (
-            torch.cat([final[0], final[1]], dim=-1) @ network.readout.weight[replica].mT + network.readout.bias[replica]
-        )
-        torch.testing.assert_close(found[replica], read, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_it_is_a_linear_layer(outputs: int) -> None:
+    readout, linear = Readout(H, outputs, 2).double(), nn.Linear(H, outputs).double()
+    for replica in range(2):
+        readout.initialise(replica, torch.Generator().manual_seed(replica))
+    with torch.no_grad():
+        linear.weight.copy_(readout.weight[1])
+        linear.bias.copy_(readout.bias[1])
+    h = torch.randn(2, 7, H).double()
+    assert readout(h).shape == (2, 7, outputs)
+    torch.testing.assert_close(readout(h)[1], linear(h[1]))
+    assert readout.weight.abs().max() <= H**-0.5
+    assert not torch.equal(readout.weight[0], readout.weight[1])
 
 
-def test_turning_round_by_hand() -> None:
-    mask = torch.tensor([[False, False, True, False], [True, False, False, False], [True, True, True, True]])
-    assert reversal(mask).tolist() == [[2, 1, 0, 3], [0, 1, 2, 3], [3, 2, 1, 0]]
-    assert last_step(mask).tolist() == [2, 0, 3]
+def drawn(p: float, x: torch.Tensor, *seeds: int) -> torch.Tensor:
+    dropout = Dropout(p)
+    dropout.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return dropout(x)
+
+
+def test_off_without_random_numbers() -> None:
+    x = torch.randn(2, 3, 4)
+    assert torch.equal(Dropout(0.5)(x), x)
+
+
+def test_keeps_the_mean_and_drops_the_share() -> None:
+    found = drawn(0.25, torch.ones(1, 100_000), 0)
+    assert set(found.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    dropped = (found == 0).double().mean().item()
+    assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / 100_000) ** 0.5
+
+
+def test_each_replica_has_its_own_and_the_same_alone() -> None:
+    x = torch.randn(2, 50, 7)
+    both = drawn(0.5, x, 3, 4)
+    assert torch.equal(both[1:], drawn(0.5, x[1:], 4))
+    assert not torch.equal(both[0] == 0, both[1] == 0)
+
+
+def test_torch_draws_nothing() -> None:
+    before = torch.random.get_rng_state()
+    drawn(0.5, torch.ones(1, 10), 0)
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -18,7 +18,7 @@ from tests.training.exactness import essence, interrupt
 from goldfish.config import registry
 from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.models.parts.dropout import Dropout
+from goldfish.models.parts.layers import Dropout
 from goldfish.tasks.base import PAD, Batch
 from goldfish.training.data import PackData, TrainingStream, _filled
 from goldfish.training.state.checkpoint import Checkpointing

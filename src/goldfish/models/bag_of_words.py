@@ -52,9 +52,9 @@ class BagOfWords:
 
     def log_probabilities(self, batch: Batch) -> Tensor:
         """(n, O), float64."""
-        found = torch.full((len(batch.inputs), self.task.output_size), LEAST, dtype=torch.float64)
-        found[:, self.pipeline.classes_] = torch.from_numpy(self.pipeline.predict_proba(self.counts(batch)))
-        return found.clamp(min=LEAST).log()
+        likely = torch.full((len(batch.inputs), self.task.output_size), LEAST, dtype=torch.float64)
+        likely[:, self.pipeline.classes_] = torch.from_numpy(self.pipeline.predict_proba(self.counts(batch)))
+        return likely.clamp(min=LEAST).log()
 
     @property
     def regression(self) -> Any:
@@ -68,8 +68,8 @@ class BagOfWords:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The fitted numbers by name."""
-        found = {"coef": self.regression.coef_, "intercept": self.regression.intercept_}
+        fitted = {"coef": self.regression.coef_, "intercept": self.regression.intercept_}
         for step in self.pipeline:
             if isinstance(step, TfidfTransformer):
-                found["idf"] = step.idf_
-        return {name: torch.from_numpy(np.asarray(value)) for name, value in found.items()}
+                fitted["idf"] = step.idf_
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in fitted.items()}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from goldfish.models.parts.reading import Reading, shifted, width
-from goldfish.models.parts.replicated import Replicated
+from goldfish.models.parts.sequence_model import SequenceModel
 from goldfish.tasks.base import Task
 
 READOUTS = ("last", "every")  # what a task may ask for
 
 
-class Feedforward(Reading):
+class Feedforward(SequenceModel):
     """y_t = V tanh(W [x_t, x_{t-1}, …, x_{t-w+1}] + b) + c, zeros before the first step; words embedded first.
 
     Args:
@@ -37,9 +37,14 @@ class Feedforward(Reading):
         embedding_size: Annotated[int, Ge(1)] = 64,
         dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     ) -> None:
-        size = width(task, embedding_size)
-        network = Replicated(lambda: _Window(size, window, hidden_size), replicas)
-        super().__init__(task, network, embedding_size, hidden_size, dropout)
+        super().__init__(
+            task,
+            replicas,
+            lambda size: _Window(size, window, hidden_size),
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            dropout=dropout,
+        )
 
 
 class _Window(nn.Module):
@@ -50,5 +55,6 @@ class _Window(nn.Module):
     def forward(self, x: Tensor, inside: Tensor) -> Tensor:
         """(B, T, D) → (B, T, H)."""
         given = (x * inside.unsqueeze(-1)).transpose(1, 2)
-        seen = torch.cat([shifted(given, age) for age in range(self.window)], dim=1)
+        T = x.shape[1]
+        seen = torch.cat([F.pad(given, (age, 0))[..., :T] for age in range(self.window)], dim=1)  # zeros come first
         return torch.tanh(self.hidden(seen.transpose(1, 2)))

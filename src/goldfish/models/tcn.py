@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from goldfish.models.parts.reading import Reading, width
-from goldfish.models.parts.replicated import Replicated
+from goldfish.models.parts.sequence_model import SequenceModel
 from goldfish.tasks.base import Task
 
 READOUTS = ("last", "every")  # what a task may ask for
 
 
-class Tcn(Reading):
+class Tcn(SequenceModel):
     """Blocks of two causal convolutions with ReLU and a residual connection; dilation 2^i in block i.
 
     What is seen of the past: 1 + 2 (k − 1)(2^levels − 1) steps. The paper's weight normalisation is left out; dropout
@@ -43,9 +42,14 @@ class Tcn(Reading):
         embedding_size: Annotated[int, Ge(1)] = 64,
         dropout: Annotated[float, Interval(ge=0, le=0.95)] = 0.0,
     ) -> None:
-        size = width(task, embedding_size)
-        network = Replicated(lambda: _Blocks(size, channels, kernel_size, levels), replicas)
-        super().__init__(task, network, embedding_size, channels, dropout)
+        super().__init__(
+            task,
+            replicas,
+            lambda size: _Blocks(size, channels, kernel_size, levels),
+            embedding_size=embedding_size,
+            hidden_size=channels,
+            dropout=dropout,
+        )
 
 
 class _Blocks(nn.Module):
@@ -56,8 +60,8 @@ class _Blocks(nn.Module):
 
     def forward(self, x: Tensor, inside: Tensor) -> Tensor:
         """(B, T, D) → (B, T, C); what comes after a sequence's end is not seen before it."""
-        found: Tensor = self.blocks(x.transpose(1, 2))
-        return found.transpose(1, 2)
+        hidden: Tensor = self.blocks(x.transpose(1, 2))
+        return hidden.transpose(1, 2)
 
 
 class _Block(nn.Module):

@@ -10,14 +10,13 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from goldfish.errors import ConfigError
-from goldfish.models.parts.reading import Reading, width
-from goldfish.models.parts.replicated import Replicated
+from goldfish.models.parts.sequence_model import SequenceModel
 from goldfish.tasks.base import Task
 
 READOUTS = ("last", "every")  # what a task may ask for
 
 
-class Transformer(Reading):
+class Transformer(SequenceModel):
     """torch.nn.TransformerEncoder with sinusoidal positions; layer norm first, then attention or feedforward.
 
     causal: a step sees itself and those before it, and one answer is read at the last step. Otherwise it is an encoder:
@@ -51,9 +50,15 @@ class Transformer(Reading):
     ) -> None:
         if model_size % (2 * heads):
             raise ConfigError(f"model.heads={heads}: expected a divisor of model.model_size={model_size} over 2")
-        size = width(task, model_size)
-        network = Replicated(lambda: _Encoder(size, model_size, heads, layers, feedforward_size, causal), replicas)
-        super().__init__(task, network, model_size, model_size, dropout, mean=not causal)
+        super().__init__(
+            task,
+            replicas,
+            lambda size: _Encoder(size, model_size, heads, layers, feedforward_size, causal),
+            embedding_size=model_size,
+            hidden_size=model_size,
+            dropout=dropout,
+            mean=not causal,
+        )
 
 
 class _Encoder(nn.Module):
@@ -76,8 +81,8 @@ class _Encoder(nn.Module):
         hidden = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1) if self.causal else None
         # what follows a causal sequence's end is never seen before it
         padding = None if self.causal else ~inside
-        found: Tensor = self.encoder(y, mask=hidden, src_key_padding_mask=padding)
-        return found
+        encoded: Tensor = self.encoder(y, mask=hidden, src_key_padding_mask=padding)
+        return encoded
 
 
 def positions(steps: int, size: int) -> Tensor:

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from goldfish.models.parts.dropout import Dropout
-from goldfish.models.parts.embedding import Embedding
-from goldfish.models.parts.layers import Builder, reversal
-from goldfish.models.parts.readout import Readout
+from goldfish.models.parts.layers import Dropout, Embedding, Readout
+from goldfish.models.parts.stack import Builder, reversal
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import BEGIN, END, PAD, last_step
 
@@ -165,8 +163,8 @@ class EncoderDecoder(nn.Module):
                 break
         lengths = (words != PAD).sum(-1).clamp(min=1)
         best = (scores / lengths**alpha).argmax(-1)
-        found = words.gather(2, best[..., None, None].expand(R, B, 1, words.shape[-1])).squeeze(2)
-        return nn.functional.pad(found, (0, limit - found.shape[-1]), value=PAD)
+        likeliest = words.gather(2, best[..., None, None].expand(R, B, 1, words.shape[-1])).squeeze(2)
+        return nn.functional.pad(likeliest, (0, limit - likeliest.shape[-1]), value=PAD)
 
 
 def before(targets: Tensor) -> Tensor:
@@ -189,9 +187,9 @@ def _allowed(logits: Tensor) -> Tensor:
 
 def _only_pad(logs: Tensor) -> Tensor:
     """After END comes PAD, at no cost."""
-    found = torch.full_like(logs, -torch.inf)
-    found[..., PAD] = 0
-    return found
+    certain = torch.full_like(logs, -torch.inf)
+    certain[..., PAD] = 0
+    return certain
 
 
 def _reordered(states: list[State], origin: Tensor) -> list[State]:

@@ -1,92 +1,97 @@
-"""Layers of recurrent networks, each with its own: in both directions, with dropout between, for any lengths."""
+"""Layers that every model is built from, with a set of weights or random numbers for each replica."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goldfish.models.parts.dropout import Dropout
-from goldfish.recurrent import Recurrent
-from goldfish.tasks.base import last_step
+from goldfish.engines import select
+from goldfish.tasks.base import PAD
 
 
-@dataclass(frozen=True)
-class Builder:
-    """Makes a run's recurrent networks: a cell and its arguments, the same for every network of a model.
+class Dropout(nn.Module):
+    """Zeroes each number with probability p and divides the others by 1 − p (Srivastava et al. 2014).
+
+    Off, unless a training step has set `generators`: a measurement sees the whole network, and torch's own random
+    numbers, which all runs of a process share, play no part.
 
     Attributes:
-        cell: its registered name.
-        replicas: R.
-        engine: as in Recurrent.
-        arguments: the cell's, hidden_size and num_layers among them.
+        generators: R CPU generators, one for each replica, or none.
     """
 
-    cell: str
-    replicas: int
-    engine: str
-    arguments: Mapping[str, Any]
-
-    def __call__(self, input_size: int, num_layers: int | None = None) -> Recurrent:
-        """A network with the run's own number of layers, or another."""
-        given = dict(self.arguments) | ({} if num_layers is None else {"num_layers": num_layers})
-        return Recurrent(self.cell, input_size, replicas=self.replicas, engine=self.engine, **given)
-
-
-class Layers(nn.Module):
-    """L layers of one-layer networks, one or two directions, dropout between layers (Zaremba et al. 2014).
-
-    The second direction reads each sequence from its own last step to its first (Schuster & Paliwal 1997); the outputs
-    of both stand side by side. As torch.nn with bidirectional=True on packed sequences, but for the dropout's numbers.
-
-    Args:
-        build: makes the networks.
-        input_size: D.
-        dropout: its probability, between layers.
-        bidirectional: whether there are two directions.
-    """
-
-    def __init__(self, build: Builder, input_size: int, *, dropout: float = 0.0, bidirectional: bool = False) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
-        size = input_size
-        for _ in range(build.arguments["num_layers"]):
-            self.forwards.append(build(size, 1))
-            if bidirectional:
-                self.backwards.append(build(size, 1))
-            size = self.top.cell.hidden_size * (1 + bidirectional)
-        self.dropout, self.output_size = Dropout(dropout), size
+        self.p = p
+        self.generators: Sequence[torch.Generator] = ()
 
     @property
-    def top(self) -> Recurrent:
-        """The last layer's network that reads forwards: gradient flow is reported from it."""
-        last = self.forwards[-1]
-        assert isinstance(last, Recurrent)
-        return last
+    def draws(self) -> bool:
+        """Whether it needs random numbers."""
+        return self.p > 0
 
-    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """(R, B, T, D) → (R, B, T, H), or 2·H; what stands after a sequence's last step in `mask` is meaningless."""
-        order = reversal(mask) if len(self.backwards) else None
-        x = inputs
-        for index, network in enumerate(self.forwards):
-            x = self.dropout(x) if index else x
-            outputs, _ = network(x)
-            if order is not None:
-                back, _ = self.backwards[index](_reorder(x, order))
-                outputs = torch.cat([outputs, _reorder(back, order)], dim=-1)
-            x = outputs
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, …) → (R, …)."""
+        if not (self.generators and self.draws):
+            return x
+        drawn = [torch.empty(x.shape[1:]).bernoulli_(1 - self.p, generator=own) for own in self.generators]
+        return x * torch.stack(drawn).to(x) / (1 - self.p)
 
 
-def reversal(mask: Tensor) -> Tensor:
-    """Indices that turn each sequence round up to its last step, and leave what follows: (…, T) bool → (…, T)."""
-    steps = torch.arange(mask.shape[-1], device=mask.device)
-    last = last_step(mask).unsqueeze(-1)
-    return torch.where(steps <= last, last - steps, steps)
+class Embedding(nn.Module):
+    """Row w of a replica's table for word w: weight (R, V, E); PAD is a vector of zeros and stays one.
+
+    Args:
+        vocabulary: V.
+        size: E.
+        replicas: R.
+    """
+
+    def __init__(self, vocabulary: int, size: int, replicas: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(replicas, vocabulary, size))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """N(0, 1), as torch.nn.Embedding with padding_idx=0."""
+        with torch.no_grad():
+            drawn = torch.randn(self.weight.shape[1:], generator=generator, dtype=torch.float64)
+            drawn[PAD] = 0
+            self.weight[replica] = drawn
+
+    def forward(self, words: Tensor) -> Tensor:
+        """(R, …) int64 → (R, …, E)."""
+        tables: Tensor = self.weight
+        rows = [F.embedding(own, table, padding_idx=PAD) for own, table in zip(words, tables, strict=True)]
+        return torch.stack(rows)
 
 
-def _reorder(x: Tensor, order: Tensor) -> Tensor:
-    return x.gather(2, order.unsqueeze(-1).expand_as(x))
+class Readout(nn.Module):
+    """y = W h + b for every replica: weight (R, O, H), bias (R, O)."""
+
+    def __init__(self, hidden_size: int, output_size: int, replicas: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(replicas, output_size, hidden_size))
+        self.bias = nn.Parameter(torch.zeros(replicas, output_size))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """U(±1/√H), as torch.nn.Linear."""
+        bound = 1 / math.sqrt(self.weight.shape[-1])
+        with torch.no_grad():
+            for parameter in (self.weight, self.bias):
+                drawn = torch.rand(parameter.shape[1:], generator=generator, dtype=torch.float64)
+                parameter[replica] = (2 * drawn - 1) * bound
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(R, N, H) → (R, N, O)."""
+        if h.is_cuda and select.has_own_products(h.dtype):  # on a GPU the bits of torch's depend on the pack
+            from goldfish.engines.cuda import readout
+
+            return readout.linear(h, self.weight, self.bias)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if weight.shape[1] == 1:  # a pack of one takes a product with one column through gemv, with other last bits
+            weight, bias = F.pad(weight, (0, 0, 0, 1)), F.pad(bias, (0, 1))
+        return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)[..., : self.weight.shape[1]]
