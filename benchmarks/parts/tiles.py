@@ -33,8 +33,7 @@ def _measure(part: Part, device: str, name: str, H: int, R: int, expected: list[
     """Time every tile; the first replica's outputs and gradients are to be `expected`."""
     from goldfish.config import registry
     from goldfish.engines.cuda import function, launch, plan
-    from goldfish.engines.eager import LayerWeights
-    from goldfish.engines.scaled import Recorder
+    from goldfish.engines.layers import LayerWeights, Recorder
 
     cell = registry.load("cell", name)(hidden_size=H, num_layers=1)
     T, batch = (3, 9) if part.quick else (200, B)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from goldfish.cells.base import Cell, State
 from goldfish.config import registry
 from goldfish.engines import cpu, select
-from goldfish.engines.eager import LayerWeights
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import LayerWeights, Recorder
 from goldfish.errors import ConfigError, nearest
 from goldfish.inits.base import Layer
 

@@ -94,8 +94,7 @@ def _outcome(name: str, dtype: Any, H: int, rows: int) -> list[Any]:
 
     from goldfish.config import registry
     from goldfish.engines.cuda import function
-    from goldfish.engines.eager import LayerWeights
-    from goldfish.engines.scaled import Recorder
+    from goldfish.engines.layers import LayerWeights, Recorder
 
     cell = registry.load("cell", name)(hidden_size=H, num_layers=1)
     torch.manual_seed(H)

@@ -16,7 +16,7 @@ from tests.engines.test_bit_identity import Pool, R
 from goldfish.engines import eager
 from goldfish.engines.cuda import function, tiles
 from goldfish.engines.cuda.plan import Multiprocessor
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import Recorder
 
 pytestmark = needs_compiler
 SMALL = Multiprocessor((9, 0), 4, 232448)  # so few multiprocessors that packs of 16 take larger tiles than one alone

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_sequence
 import goldfish
 from goldfish.engines import cuda, stepwise
 from goldfish.engines.cuda import function
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import Recorder
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
 

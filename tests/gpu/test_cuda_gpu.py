@@ -15,7 +15,7 @@ from goldfish.cells.base import HandDerivedCell
 from goldfish.cells.gru import GRU
 from goldfish.engines import cuda, select
 from goldfish.engines.cuda import function, launch, plan, verdict
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import Recorder
 from goldfish.recurrent import Recurrent
 from goldfish.training.device.graph import GraphedStep
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from goldfish.cells.base import Cell, State
-from goldfish.engines.scaled import Back, Recorder, stack_chain
-
-
-class LayerWeights(NamedTuple):
-    """One layer's weights: (R, G·H, D), (R, G·H, H), (R, G·H), (R, G·H)."""
-
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
+from goldfish.engines.layers import LayerWeights, Recorder
+from goldfish.engines.scaled import Back, stack_chain
 
 
 def project(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -88,9 +80,9 @@ class _Chain:
                 after = self.cell.step(wx_t, before, weight_hh, bias_hh)
                 others = after[1:]  # their total adjoint includes the path through h_t
                 asked = [*before, wx_t, *others]
-                found = torch.autograd.grad(after, asked, adjoints, allow_unused=True, materialize_grads=True)
-            totals = dict(zip(self.cell.states[1:], found[len(before) + 1 :], strict=True))
-            return list(found[: len(before)]), totals, found[len(before)]
+                gradients = torch.autograd.grad(after, asked, adjoints, allow_unused=True, materialize_grads=True)
+            totals = dict(zip(self.cell.states[1:], gradients[len(before) + 1 :], strict=True))
+            return list(gradients[: len(before)]), totals, gradients[len(before)]
 
         return back
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from goldfish.cells.base import Cell, State
 
 if TYPE_CHECKING:
-    from goldfish.engines.eager import LayerWeights
+    from goldfish.engines.layers import LayerWeights
 
 T = TypeVar("T", Tensor, Tensor | None)
 
@@ -89,9 +89,9 @@ def address(tensor: Tensor) -> int:
     Raises:
         RuntimeError: when it has numbers but no memory: a fake or traced tensor, or a storage that was freed.
     """
-    found = tensor.data_ptr()
-    if not found and tensor.numel():
+    place = tensor.data_ptr()
+    if not place and tensor.numel():
         raise RuntimeError(
             f"a tensor of shape {tuple(tensor.shape)} has no memory: it is fake (traced), or its storage was freed"
         )
-    return found
+    return place

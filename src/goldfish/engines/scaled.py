@@ -7,32 +7,9 @@ the rest. The value is mantissa · 2^exponent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-
-
-@dataclass
-class Recorder:
-    """Where an engine leaves the norms of one backward pass, while `active`.
-
-    log2_norm: name ("h", "c", "state") → (R, L, B, T), float64.
-    """
-
-    active: bool = False
-    log2_norm: dict[str, Tensor] = field(default_factory=dict)
-
-    def record(self, layers: Sequence[dict[str, Tensor]]) -> None:
-        """Keep the norms of every layer, name → (R, T, B) each; a second backward pass is refused."""
-        if self.log2_norm:
-            raise RuntimeError("gradient_flow has seen two backward passes; open it once for each")
-        self.log2_norm = {name: _joined([layer[name].mT for layer in layers]) for name in layers[0]}
-
-
-def _joined(layers: Sequence[Tensor]) -> Tensor:
-    """A new axis 1 over layers; one layer is not copied."""
-    return layers[0].unsqueeze(1) if len(layers) == 1 else torch.stack([*layers], dim=1)
 
 
 def rescale(vector: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:

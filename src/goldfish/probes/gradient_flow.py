@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from goldfish.engines import subnormals
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import Recorder
 from goldfish.probes.base import Measurement, Pack
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import PAD, Batch, last_step

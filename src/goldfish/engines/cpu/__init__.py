@@ -14,8 +14,7 @@ from goldfish.cells.base import Cell, HandDerivedCell, State
 from goldfish.engines import compiled, operands
 
 if TYPE_CHECKING:
-    from goldfish.engines.eager import LayerWeights
-    from goldfish.engines.scaled import Recorder
+    from goldfish.engines.layers import LayerWeights, Recorder
 
 
 def unavailable(cell: Cell, dtype: torch.dtype) -> str:

@@ -9,20 +9,17 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
-from goldfish.engines import compiled, operands
+from goldfish.engines import compiled, layers, operands
 from goldfish.engines.cpu import field, passes, threads
 from goldfish.engines.cpu.vector import BYTES
-from goldfish.engines.eager import LayerWeights
-from goldfish.engines.scaled import Recorder
-from goldfish.engines.stepwise import Workspace, unpack
+from goldfish.engines.layers import Gradients, LayerWeights, Recorder, Workspace
 
 RECOMPUTE_FROM = 10_000  # steps from which on the backward pass computes what it needs again, chunk by chunk
 RING = 2**17  # bytes of adjoints that are gathered before they enter the weights' gradients: they stay in cache
@@ -48,10 +45,22 @@ def _start(function: Any, given: _Description, thread_count: int) -> None:
     threads.run(function.address, numbers, thread_count)
 
 
-class _Layer:
+class _Layer(layers.Layer):
     """One layer's two passes over time."""
 
-    def __init__(self, cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs: Tensor) -> None:
+    materialises = False
+
+    def __init__(
+        self,
+        cell: HandDerivedCell,
+        weight: LayerWeights,
+        initial: State,
+        inputs: Tensor,
+        workspace: Workspace,
+        keep: bool,
+        recompute: bool,
+    ) -> None:
+        self.workspace, self.keep, self.recompute = workspace, keep, keep and recompute
         # what the backward pass reads, as tensors of its own: the caller's may be given other data in the meantime
         self.cell, self.initial = cell, tuple(tensor.detach() for tensor in initial)
         self.name = compiled.name(cell)
@@ -65,11 +74,12 @@ class _Layer:
         self.rows = tile_rows(inputs.shape[2])
         self.tiles = max(1, -(-inputs.shape[2] // self.rows))  # without sequences, one of no rows
 
-    def forward(self, workspace: Workspace, keep: bool, recompute: bool) -> tuple[Tensor, State]:
-        """Run all steps, keeping what the backward pass needs: outputs (R, T, B, H) and the final state."""
+    def forward(self, inputs: Tensor) -> tuple[Tensor, State]:
+        """See Layer.forward; keeps what the backward pass needs."""
         (R, T, B, D), H, sizes, inputs = self.inputs.shape, self.hidden, self.sizes, self.inputs
-        chunk = math.isqrt(T - 1) + 1 if recompute else T
-        saved = workspace.empty((R, T, B, sizes.saved * H), inputs) if keep and not recompute else None
+        chunk = math.isqrt(T - 1) + 1 if self.recompute else T
+        keeps = self.keep and not self.recompute
+        saved = self.workspace.empty((R, T, B, sizes.saved * H), inputs) if keeps else None
         outputs = inputs.new_empty(R, T, B, H)
         self.outputs = outputs.detach()  # not the tensor that owns the graph
         finals = [self.outputs[:, -1]]
@@ -83,7 +93,7 @@ class _Layer:
         if sizes.states > 1:
             finals.append(inputs.new_empty(R, B, H))
             given[field.C0], given[field.C_LAST] = self._padded(self.initial[1]).contiguous(), finals[1]
-            if recompute:
+            if self.recompute:
                 given[field.CELL] = inputs.new_empty(R, -(-T // chunk), B, H)
         given[field.WEIGHT_IH] = self.weight_ih.mT.contiguous()
         given[field.WEIGHT_HH] = self.weight_hh.mT.contiguous()
@@ -91,21 +101,19 @@ class _Layer:
         if not self.cell.folds_bias:  # r and z have one bias each, n two
             bias = torch.cat([bias[:, :-H], self.bias_ih[:, -H:], self.bias_hh[:, -H:]], dim=1)
         given[field.BIAS] = bias.contiguous()  # a sum of transposed tensors is transposed
-        self.given, self.chunk, self.recompute = given, chunk, recompute
+        self.given, self.chunk = given, chunk
         self._run(passes.forward, given, 0 if saved is not None else self.rows * sizes.saved * H)
         return self._cut(outputs), tuple(self._cut(s).clone() for s in finals)
 
     def backward(
-        self, direct: Tensor | None, exponent: Tensor | None, finals: Sequence[Tensor | None], to_inputs: bool
-    ) -> _Gradients:
-        """The adjoint recursion, its norms, and every gradient from it.
-
-        Args:
-            direct: mantissas of what reaches the outputs, (R, T, B, H), and `exponent` (R, T, B) int32; None for zero.
-            exponent: None for 2^0.
-            finals: dL/d(final state), each (R, B, H).
-            to_inputs: whether dL/dx is asked for.
-        """
+        self,
+        direct: Tensor | None,
+        exponent: Tensor | None,
+        finals: Sequence[Tensor | None],
+        to_inputs: bool,
+        below: bool,
+    ) -> Gradients:
+        """See Layer.backward; the norms come with it."""
         (R, T, B, D), H, sizes, inputs = self.inputs.shape, self.hidden, self.sizes, self.inputs
         ring = self._ring(T)
         states = range(sizes.states)
@@ -136,13 +144,22 @@ class _Layer:
         again = self.chunk * self.rows * sizes.saved * H if self.recompute else 0
         row = sizes.states * H + ring * (sizes.adjoints * H + width) + H
         self._run(passes.backward, given, max(H, DX) + self.rows * row + again)
-        return _Gradients(
+        if dx is not None and not below:
+            dx = torch.ldexp(dx, exponents.unsqueeze(-1))[..., :D]
+        return Gradients(
             inputs=dx,
             exponent=exponents,
             initial=[self._cut(value) for value in initial],
             weights=self._weight_gradients(gradient),
-            log2_norms={"state": norms["h"], **norms},
+            norms={"state": norms["h"], **norms},
         )
+
+    @staticmethod
+    def log2_norms(
+        layers: Sequence[Any], gradients: Sequence[Gradients], direct: Tensor, finals: Sequence[Sequence[Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """See Layer.log2_norms."""
+        return [own.norms for own in gradients]
 
     def _run(self, pass_of: Any, given: _Description, scratch: int) -> None:
         """Run a pass, with so many numbers of scratch memory for each thread."""
@@ -193,71 +210,6 @@ class _Layer:
         return LayerWeights(summed[:, :D].mT, hidden[:, :H].mT, bias_ih, bias_hh)
 
 
-@dataclass(frozen=True)
-class _Gradients:
-    """What a layer's backward pass finds; `inputs` are mantissas to `exponent`, norms are (R, T, B) by name."""
-
-    inputs: Tensor | None
-    exponent: Tensor
-    initial: list[Tensor]
-    weights: LayerWeights
-    log2_norms: dict[str, Tensor]
-
-
-class _Compiled(torch.autograd.Function):
-    """(recorder, workspace, cell, keep, recompute, inputs, initial states…, weights…) → (outputs, final states…)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        recorder: Recorder,
-        workspace: Workspace,
-        cell: HandDerivedCell,
-        keep: bool,
-        recompute: bool,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Every layer over all steps."""
-        inputs, initial, weights = unpack(cell, tensors)
-        layers: list[_Layer] = []
-        finals: list[Tensor] = []
-        x = inputs
-        for weight, state in zip(weights, initial, strict=True):
-            layers.append(_Layer(cell, weight, state, x))
-            x, final = layers[-1].forward(workspace, keep, keep and recompute)
-            finals.extend(final)
-        if keep:
-            ctx.layers, ctx.recorder, ctx.cell, ctx.workspace = layers, recorder, cell, workspace
-            ctx.save_for_backward(*tensors, x)  # read for its check that nobody wrote into them
-            ctx.set_materialize_grads(False)
-        return (x, *finals)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, direct: Tensor | None, *finals: Tensor | None) -> Any:
-        """Every layer backwards; the norms come with it."""
-        layers, cell, _ = ctx.layers, ctx.cell, ctx.saved_tensors
-        width = len(cell.states)
-        initial: list[Tensor] = []
-        weights: list[Tensor] = []
-        norms: list[dict[str, Tensor]] = []
-        direct, *reached = operands.resolved((direct, *finals))
-        exponent = None
-        for index in reversed(range(len(layers))):
-            own = reached[index * width : (index + 1) * width]
-            found = layers[index].backward(direct, exponent, own, index > 0 or ctx.needs_input_grad[5])
-            direct, exponent = found.inputs, found.exponent
-            initial[:0] = found.initial
-            weights[:0] = found.weights
-            if ctx.recorder.active:
-                norms.insert(0, found.log2_norms)
-        if norms:
-            ctx.recorder.record(norms)
-        if direct is not None and exponent is not None:
-            direct = torch.ldexp(direct, exponent.unsqueeze(-1))[..., : layers[0].inputs.shape[-1]]
-        return (None, None, None, None, None, direct, *initial, *weights)
-
-
 def run(
     cell: HandDerivedCell,
     inputs: Tensor,
@@ -269,23 +221,8 @@ def run(
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps; arguments, which were checked, and results as `stepwise.run`.
 
-    Args:
-        cell: an RNN, LSTM or GRU.
-        inputs: (R, T, B, D).
-        weights: one for each layer.
-        initial: the initial states of each layer, each (R, B, H).
-        recorder: where a backward pass leaves the adjoints' norms while it is active.
-        pool: lends the buffers.
-        recompute: keep the states only, and compute the gates again in the backward pass, √T steps at a time: the
-            same bits, a third more work, memory for T·B·H numbers instead of six times as many. By default from
-            10,000 steps on.
+    `recompute` keeps the states only, and computes the gates again in the backward pass, √T steps at a time: the same
+    bits, a third more work, memory for T·B·H numbers instead of six times as many. By default from 10,000 steps on.
     """
-    flat = operands.resolved(
-        [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
-    )
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
     again = inputs.shape[1] >= RECOMPUTE_FROM if recompute is None else recompute
-    # only training repeats its shapes: what an evaluation borrows is not kept
-    outputs, *finals = _Compiled.apply(recorder, Workspace(pool if keep else {}), cell, keep, again, *flat)
-    width = len(cell.states)
-    return outputs, [tuple(finals[i * width : (i + 1) * width]) for i in range(len(weights))]
+    return layers.run(partial(_Layer, recompute=again), cell, inputs, weights, initial, recorder, pool)

@@ -21,8 +21,7 @@ from goldfish.engines import compiled
 
 if TYPE_CHECKING:
     from goldfish.engines.cuda.verdict import Verdict
-    from goldfish.engines.eager import LayerWeights
-    from goldfish.engines.scaled import Recorder
+    from goldfish.engines.layers import LayerWeights, Recorder
 
 OLDEST = (7, 0)  # compute capability
 OLDEST_CORE = (0, 6)  # of cuda-core: before it, a kernel has no handle to allow shared memory by

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from goldfish.cells.base import HandDerivedCell, State
-from goldfish.engines import compiled, operands, stepwise
+from goldfish.engines import compiled, layers, operands, stepwise
 from goldfish.engines.cuda import gemm, launch, plan, tiles
-from goldfish.engines.eager import LayerWeights
-from goldfish.engines.scaled import Recorder
-from goldfish.engines.stepwise import Workspace, unpack
+from goldfish.engines.layers import Gradients, LayerWeights, Recorder, Workspace
 
 
-@dataclass
-class _Gradients:
-    inputs: Tensor | None  # (R, T, B, D); mantissas of 2^exponent where they go to a layer below
-    exponent: Tensor  # (R, T, B), int32
-    initial: list[Tensor]
-    weights: LayerWeights
-    squares: Tensor  # of the norms, (1 or 3, R, T, B), float64
-
-
-class _Layer:
+class _Layer(layers.Layer):
     """One layer's two passes over time. Where it is `timed`, `seconds` is what its kernels took."""
 
     def __init__(
@@ -37,9 +25,14 @@ class _Layer:
         weight: LayerWeights,
         initial: State,
         inputs: Tensor,
-        rows: int | None,
+        workspace: Workspace,
+        keep: bool,
+        rows: int | None = None,
         timed: bool = False,
     ) -> None:
+        if keep and rows is None:
+            rows = _fastest(cell, weight, initial, inputs)
+        self.workspace, self.keep = workspace, keep
         self.timed, self.seconds = timed, 0.0
         self.cell, self.inputs = cell, inputs.contiguous()
         self.weight = LayerWeights(*(_aligned(tensor) for tensor in weight))
@@ -50,23 +43,23 @@ class _Layer:
         gpu = launch.multiprocessor(inputs.device)
         self.plan = plan.choose(cell, inputs.element_size(), R, B, gpu, rows)
 
-    def forward(self, workspace: Workspace, keep: bool) -> tuple[Tensor, State]:
-        """Run all steps, keeping what the backward pass needs: outputs (R, T, B, H) and the final state."""
+    def forward(self, inputs: Tensor) -> tuple[Tensor, State]:
+        """See Layer.forward; keeps what the backward pass needs."""
         R, T, B, G, H = self.R, self.T, self.B, self.G, self.H
         weight_ih, weight_hh, bias_ih, bias_hh = self.weight
         bias, gated = bias_ih + bias_hh, None
         if self.gated_bias:
             gated = bias_hh[:, 2 * H :].contiguous()
             bias = torch.cat([bias[:, : 2 * H], bias_ih[:, 2 * H :]], dim=1)
-        gates = workspace.empty((R, T, B, G * H), self.inputs)
+        gates = self.workspace.empty((R, T, B, G * H), self.inputs)
         gemm.project(self.inputs.view(R, T * B, -1), weight_ih, bias, gates)
-        has_extra = keep and (self.gated_bias or len(self.initial) > 1)
-        extra = workspace.empty((R, T, B, H), self.inputs) if has_extra else None
+        has_extra = self.keep and (self.gated_bias or len(self.initial) > 1)
+        extra = self.workspace.empty((R, T, B, H), self.inputs) if has_extra else None
         outputs = self.inputs.new_empty(R, T, B, H)
         initial_h, initial_c = _pair(self.initial)
         last_c = None if initial_c is None else torch.empty_like(initial_c)
         arguments = [
-            weight_hh, gated, gates, extra, outputs, initial_h, initial_c, last_c, *map(np.int32, (T, B, keep)),
+            weight_hh, gated, gates, extra, outputs, initial_h, initial_c, last_c, *map(np.int32, (T, B, self.keep)),
         ]  # fmt: skip
         self._launch("forward", self.plan.forward, arguments)
         self.gates, self.extra, self.outputs = gates, extra, outputs.detach()  # not the tensor that owns the graph
@@ -75,34 +68,26 @@ class _Layer:
 
     def backward(
         self,
-        direct: Tensor,
+        direct: Tensor | None,
         exponent: Tensor | None,
-        finals: Sequence[Tensor],
-        workspace: Workspace,
+        finals: Sequence[Tensor | None],
         to_inputs: bool,
         below: bool,
-    ) -> _Gradients:
-        """The adjoint recursion, its norms, and every gradient from it.
-
-        Args:
-            direct: what reaches the outputs, (R, T, B, H), as mantissas of 2^`exponent` (R, T, B); None for 2^0.
-            finals: dL/d(final state), each (R, B, H).
-            workspace: lends the buffers.
-            to_inputs: whether dL/dx is asked for.
-            below: whether dL/dx goes to a layer below, so that it must not underflow: as mantissas, then.
-        """
+    ) -> Gradients:
+        """See Layer.backward; the norms' squares come with it."""
+        assert direct is not None
         R, T, B, G, H = self.R, self.T, self.B, self.G, self.H
         width = compiled.CELLS[self.plan.cell].adjoints * H
         direct = direct if direct.stride(-1) == 1 or H == 1 else direct.contiguous()
-        finals = [final.contiguous() for final in finals]
-        adjoints = workspace.empty((R, T, B, width), direct)
-        mantissas = workspace.empty((R, T, B, width), direct) if below else None
-        initial = [torch.empty_like(final) for final in finals]
-        squares = direct.new_empty(2 * len(finals) - 1, R, T, B, dtype=torch.float64)
+        reached = [final.contiguous() for final in finals if final is not None]
+        adjoints = self.workspace.empty((R, T, B, width), direct)
+        mantissas = self.workspace.empty((R, T, B, width), direct) if below else None
+        initial = [torch.empty_like(final) for final in reached]
+        squares = direct.new_empty(2 * len(reached) - 1, R, T, B, dtype=torch.float64)
         exponents = direct.new_empty(R, T, B, dtype=torch.int32)
         arguments = [
             self._transposed(), self.gates, self.extra, self.outputs, *_pair(self.initial), direct, exponent,
-            *_pair(finals), *_pair(initial), adjoints, mantissas, squares, exponents,
+            *_pair(reached), *_pair(initial), adjoints, mantissas, squares, exponents,
             *map(np.int64, direct.stride()[:3]), *map(np.int32, (R, T, B)),
         ]  # fmt: skip
         self._launch("backward", self.plan.backward, arguments)
@@ -112,7 +97,18 @@ class _Layer:
             dx = torch.empty_like(self.inputs)
             columns = from_inputs.view(R, T * B, width)[..., width - G * H :]
             gemm.project(columns, self.weight.weight_ih.mT, None, dx)
-        return _Gradients(dx, exponents, initial, self._weight_gradients(adjoints.view(R, T * B, width)), squares)
+        weights = self._weight_gradients(adjoints.view(R, T * B, width))
+        return Gradients(dx, exponents, initial, weights, norms=squares)
+
+    @staticmethod
+    def log2_norms(
+        layers: Sequence[Any], gradients: Sequence[Gradients], direct: Tensor, finals: Sequence[Sequence[Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """See Layer.log2_norms."""
+        names = ("h", "c", "state")
+        logs = [0.5 * torch.log2(own.norms) + own.exponent for own in gradients]
+        norms = [dict(zip(names, log, strict=False)) for log in logs]
+        return [{"state": own["h"], **own} for own in norms]
 
     def _launch(self, name: str, own: plan.Pass, arguments: list[Any]) -> None:
         kernel = launch.Kernel(self.plan.cell, self.plan.macros(), name, own.threads, own.shared_memory)
@@ -134,8 +130,8 @@ class _Layer:
         R, rows, width = adjoints.shape
         G, H = self.G, self.H
         # the rows of one product: h, x, and the bias; the GRU's W_hh and W_ih take three of its four columns each
-        found = gemm.to_weights(self.outputs.view(R, rows, H), adjoints, self.inputs.view(R, rows, -1), self.initial[0])
-        by_hidden, by_inputs = found[..., : G * H], found[..., width - G * H :]
+        sums = gemm.to_weights(self.outputs.view(R, rows, H), adjoints, self.inputs.view(R, rows, -1), self.initial[0])
+        by_hidden, by_inputs = sums[..., : G * H], sums[..., width - G * H :]
         if self.gated_bias:
             by_hidden = torch.cat([by_hidden[..., H:], by_hidden[..., :H]], dim=-1)
         return LayerWeights(
@@ -154,10 +150,9 @@ def _fastest(cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs
     initial = tuple(torch.zeros_like(state) for state in initial)
 
     def seconds(rows: int) -> float:
-        layer = _Layer(cell, weight, initial, x, rows, timed=True)
-        workspace = Workspace({})
-        outputs, finals = layer.forward(workspace, keep=True)
-        layer.backward(outputs, None, finals, workspace, to_inputs=False, below=False)
+        layer = _Layer(cell, weight, initial, x, Workspace({}), keep=True, rows=rows, timed=True)
+        outputs, finals = layer.forward(x)
+        layer.backward(outputs, None, finals, to_inputs=False, below=False)
         return layer.seconds
 
     problem = (type(cell), cell.nonlinearity, cell.hidden_size, inputs.dtype, inputs.device, R, B)
@@ -176,68 +171,6 @@ def _aligned(tensor: Tensor) -> Tensor:
     return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
-class _Cuda(torch.autograd.Function):
-    """(recorder, workspace, cell, keep, rows, inputs, initial states…, weights…) → (outputs, final states…)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        recorder: Recorder,
-        workspace: Workspace,
-        cell: HandDerivedCell,
-        keep: bool,
-        rows: int | None,
-        *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Every layer over all steps."""
-        x, initial, weights = unpack(cell, tensors)
-        layers: list[_Layer] = []
-        finals: list[Tensor] = []
-        for weight, state in zip(weights, initial, strict=True):
-            tile = _fastest(cell, weight, state, x) if keep and rows is None else rows
-            layers.append(_Layer(cell, weight, state, x, tile))
-            x, final = layers[-1].forward(workspace, keep)
-            finals.extend(final)
-        if keep:
-            ctx.layers, ctx.recorder, ctx.cell, ctx.workspace = layers, recorder, cell, workspace
-            ctx.save_for_backward(*tensors, x)  # read for its check that nobody wrote into them
-        return (x, *finals)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, direct: Tensor, *finals: Tensor) -> Any:
-        """Every layer backwards; the norms come with it."""
-        layers, cell, _ = ctx.layers, ctx.cell, ctx.saved_tensors
-        direct, *reached = operands.resolved((direct, *finals))
-        width = len(cell.states)
-        initial: list[Tensor] = []
-        weights: list[Tensor] = []
-        norms: list[dict[str, Tensor]] = []
-        arriving: Tensor | None = direct
-        exponent = None
-        for index in reversed(range(len(layers))):
-            assert arriving is not None
-            own = reached[index * width : (index + 1) * width]
-            asked = index > 0 or ctx.needs_input_grad[5]
-            found = layers[index].backward(arriving, exponent, own, ctx.workspace, asked, below=index > 0)
-            arriving, exponent = found.inputs, found.exponent
-            initial[:0] = found.initial
-            weights[:0] = found.weights
-            if ctx.recorder.active:
-                norms.insert(0, _log2_norms(found, cell))
-        if ctx.recorder.active:
-            ctx.recorder.record(norms)
-        return (None, None, None, None, None, arriving, *initial, *weights)
-
-
-def _log2_norms(found: _Gradients, cell: HandDerivedCell) -> dict[str, Tensor]:
-    """By name, each (R, T, B): every state's total adjoint, and the joint one."""
-    logs = 0.5 * torch.log2(found.squares) + found.exponent
-    names = (*cell.states, "state") if len(cell.states) > 1 else ("h",)
-    norms = dict(zip(names, logs, strict=True))
-    return norms | {"state": norms.get("state", norms["h"])}
-
-
 def run(
     cell: HandDerivedCell,
     inputs: Tensor,
@@ -251,11 +184,4 @@ def run(
     operands.check(cell, inputs, weights, initial)
     if inputs.shape[2] == 0:  # no kernel starts without a block
         return stepwise.run(cell, inputs, weights, initial, recorder, pool)
-    flat = operands.resolved(
-        [inputs, *[s for state in initial for s in state], *[w for weight in weights for w in weight]]
-    )
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in flat)
-    # only training repeats its shapes: what an evaluation borrows is not kept
-    outputs, *finals = _Cuda.apply(recorder, Workspace(pool if keep else {}), cell, keep, rows, *flat)
-    width = len(cell.states)
-    return outputs, [tuple(finals[i * width : (i + 1) * width]) for i in range(len(weights))]
+    return layers.run(partial(_Layer, rows=rows), cell, inputs, weights, initial, recorder, pool)

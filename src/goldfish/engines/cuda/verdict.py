@@ -28,8 +28,7 @@ from goldfish.cells.base import HandDerivedCell
 from goldfish.config import registry
 from goldfish.engines import compiled, eager
 from goldfish.engines.cuda import function, launch, plan, source, store
-from goldfish.engines.eager import LayerWeights
-from goldfish.engines.scaled import Recorder
+from goldfish.engines.layers import LayerWeights, Recorder
 
 R, T, B, D, LAYERS = 2, 48, 5, 3, 2  # of the problem that the kernels are compared on
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}  # of outputs and gradients, relative to their norm
