@@ -45,7 +45,7 @@ def missing(cell: Cell, dtype: torch.dtype) -> str:
     """Why there are no kernels for a cell in a dtype, in one line; "" where both engines have them."""
     own = name(cell)
     if own not in CELLS or type(cell).__module__ != f"{PLACE}.{own}":
-        return f"it has kernels for {', '.join(CELLS)}, not for {own} of {type(cell).__module__}"
+        return f"it has kernels for rnn, lstm and gru, not for {own} of {type(cell).__module__}"
     if dtype not in DTYPES:
         return f"it computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
     return ""

@@ -7,7 +7,7 @@ written where it is meant, so that results are the same bits on every machine th
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -226,13 +226,10 @@ def _operator(symbol: Callable[..., Any], emit_name: str) -> None:
         lower_builtin(symbol, *case.args)(emit)
 
 
-for _symbol, _name in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _operator(_symbol, _name)
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")
 
 
 @intrinsic
@@ -337,9 +334,7 @@ def first_lanes(typing: Any, a: Any, count: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, count = arguments
-        lane = ir.Constant(
-            ir.VectorType(ir.IntType(64), a.lanes), [ir.Constant(ir.IntType(64), k) for k in range(a.lanes)]
-        )
+        lane = _numbers(64, range(a.lanes))
         single = builder.insert_element(ir.Constant(lane.type, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
         every = ir.Constant(ir.VectorType(ir.IntType(32), a.lanes), None)
         counts = builder.shuffle_vector(single, ir.Constant(lane.type, ir.Undefined), every)
@@ -386,17 +381,19 @@ def largest(typing: Any, a: Any) -> Any:
     return types.float64(a), emit
 
 
+def _numbers(width: int, values: Sequence[int]) -> Any:
+    """LLVM: integers of so many bits, one to a lane."""
+    return ir.Constant(
+        ir.VectorType(ir.IntType(width), len(values)), [ir.Constant(ir.IntType(width), k) for k in values]
+    )
+
+
 def _halve(builder: Any, kind: Vector, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """LLVM: combine the lower with the upper half until one lane is left."""
     lanes = kind.lanes
     while lanes > 1:
         lanes //= 2
-        halves = [
-            ir.Constant(
-                ir.VectorType(ir.IntType(32), lanes), [ir.Constant(ir.IntType(32), first + k) for k in range(lanes)]
-            )
-            for first in (0, lanes)
-        ]
+        halves = [_numbers(32, range(first, first + lanes)) for first in (0, lanes)]
         lower, upper = (builder.shuffle_vector(value, value, half) for half in halves)
         value = combine(lower, upper)
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
