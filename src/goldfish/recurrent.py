@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from goldfish.cells.base import Cell, State
 from goldfish.config import registry
-from goldfish.engines import cpu, select
+from goldfish.engines import select
 from goldfish.engines.layers import LayerWeights, Recorder
 from goldfish.errors import ConfigError, nearest
 from goldfish.inits.base import Layer
@@ -143,7 +143,7 @@ class Recurrent(nn.Module):
             weights[0] = weights[0]._replace(weight_ih=weight_ih)
         engine = select.choose(self.engine, self.cell, weights[0].weight_hh.device, weights[0].weight_hh.dtype)
         options = {} if self.recompute is None else {"recompute": self.recompute}
-        if options and engine is not cpu:
+        if options and not engine.__name__.endswith(".cpu"):
             raise ConfigError(f"recompute={self.recompute}: only engine=cpu has it, which does not run here")
         outputs, finals = engine.run(self.cell, x, weights, initial, self.recorder, self._pool, **options)
         named = {name: torch.stack([final[k] for final in finals], dim=1) for k, name in enumerate(self.cell.states)}
@@ -164,9 +164,9 @@ class Recurrent(nn.Module):
     def _check(self, inputs: Tensor) -> None:
         """Refuse what is no tensor (R, B, T, D) with T ≥ 1."""
         if not isinstance(inputs, Tensor) or inputs.is_nested:
-            found = "nested tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
+            given = "nested tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
             raise TypeError(
-                f"the inputs are a {found}, expected a tensor (R, B, T, D); pad sequences of unequal length"
+                f"the inputs are a {given}, expected a tensor (R, B, T, D); pad sequences of unequal length"
             )
         if inputs.dim() != 4 or inputs.shape[0] != self.replicas or inputs.shape[-1] != self.input_size:
             kind = ValueError if inputs.dim() != 4 else RuntimeError  # as torch.nn
@@ -201,9 +201,9 @@ class Recurrent(nn.Module):
         """
         drops = module.training and getattr(module, "num_layers", 1) > 1
         for option, covered in (("bias", True), ("bidirectional", False), ("proj_size", 0), ("dropout", 0)):
-            found = getattr(module, option, covered)
-            if found != covered and (option != "dropout" or drops):
-                raise ValueError(f"the module has {option}={found}, and Recurrent covers {option}={covered} alone")
+            value = getattr(module, option, covered)
+            if value != covered and (option != "dropout" or drops):
+                raise ValueError(f"the module has {option}={value}, and Recurrent covers {option}={covered} alone")
         own, given = dict(self.named_parameters()), module.state_dict()
         if isinstance(module, nn.RNNCellBase):
             given = {f"{name}_l0": value for name, value in given.items()}

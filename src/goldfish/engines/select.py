@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
 
 from goldfish.cells.base import Cell, HandDerivedCell
-from goldfish.engines import compiled, eager, stepwise
+from goldfish.engines import compiled
 from goldfish.errors import ConfigError, nearest
 
 ENGINES = ("auto", "eager", "stepwise", "cpu", "cuda")
@@ -43,26 +44,26 @@ def choose(engine: str, cell: Cell, device: torch.device, dtype: torch.dtype) ->
     """
     check_device(device)
     if engine == "eager" or not isinstance(cell, HandDerivedCell):
-        return eager
+        return _engine("eager")
     if torch.jit.is_tracing():  # a kernel takes numbers, and a trace has none
         if engine != "auto":
             raise ConfigError(f"engine={engine}: torch.jit cannot trace it; use engine=eager")
-        return eager
+        return _engine("eager")
     if engine == "stepwise":
-        return stepwise
+        return _engine("stepwise")
     kind = device.type if engine == "auto" else engine
     if kind not in ("cpu", "cuda"):
-        return stepwise
+        return _engine("stepwise")
     if kind != device.type:
         raise ConfigError(f"engine={engine}: the tensors are on {device.type}; use engine=auto")
-    module = _compiled(kind)
+    module = _engine(kind)
     reason = _reason(module, cell, dtype)
     if not reason:
         return module
     if engine == "cpu" or (engine == "cuda" and not module.only_in_single(cell, dtype)):
         raise ConfigError(f"engine={engine}: {reason}; use engine=auto")
     _say(f"engine={engine} takes stepwise instead of {kind}, which is faster: {reason}")
-    return stepwise
+    return _engine("stepwise")
 
 
 @cache
@@ -80,22 +81,15 @@ def has_own_products(dtype: torch.dtype) -> bool:
 def _reason(module: ModuleType, cell: Cell, dtype: torch.dtype) -> str:
     """Why an engine cannot run a cell here; "" where it can."""
     try:
-        found: str = module.unavailable(cell, dtype)
+        return str(module.unavailable(cell, dtype))
     except Exception as error:  # whatever a library of another version, a compiler or a driver raises
         message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         return f"it cannot be loaded: {type(error).__name__}{': ' if message else ''}{message}"
-    return found
 
 
-@cache
-def _compiled(kind: str) -> ModuleType:
-    if kind == "cpu":
-        from goldfish.engines import cpu
-
-        return cpu
-    from goldfish.engines import cuda
-
-    return cuda
+def _engine(name: str) -> ModuleType:
+    """An engine's module, imported where it is used: a run needs no more than one."""
+    return import_module(f"goldfish.engines.{name}")
 
 
 @cache
