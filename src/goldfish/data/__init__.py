@@ -1,1 +1,1 @@
-"""Real data: where they lie, how tables are read and checked, words and their numbers."""
+"""Real data: where it lies, how its tables are read and checked, and how text becomes numbers."""

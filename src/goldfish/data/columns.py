@@ -1,4 +1,4 @@
-"""What a column of real data must hold: each is checked once, before anything trains on it.
+"""Checks of the columns of real data, each made once, before anything trains on them.
 
 A task's file says what it reads: `COLUMNS` maps a column's name to its kind and that kind's arguments, such as
 ("classes", 2). A fault is a row, counted from 0, and what is wrong with it.
@@ -55,12 +55,12 @@ def values(batch: pa.RecordBatch, name: str) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = batch.column(name) if name in batch.schema.names else pc.struct_field(batch.column(NESTED), name)
-    if pa.types.is_dictionary(found.type):
-        return found.dictionary_decode()
-    if type_name(found.type) == "list<string>":
-        return found.cast(pa.list_(pa.string()))
-    return found
+    column = batch.column(name) if name in batch.schema.names else pc.struct_field(batch.column(NESTED), name)
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
+    if type_name(column.type) == "list<string>":
+        return column.cast(pa.list_(pa.string()))
+    return column
 
 
 def type_name(kind: pa.DataType) -> str:
@@ -76,7 +76,7 @@ def type_name(kind: pa.DataType) -> str:
         return "struct<" + ", ".join(f"{name}: {type_name(own)}" for name, own in sorted(fields.items())) + ">"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"list<{type_name(kind.value_type)}>"
-    return re.sub("large_(string|binary)|(string|binary)_view", lambda found: found[1] or found[2], str(kind))
+    return re.sub("large_(string|binary)|(string|binary)_view", lambda match: match[1] or match[2], str(kind))
 
 
 def nested(schema: pa.Schema) -> Mapping[str, str]:

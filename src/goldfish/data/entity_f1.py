@@ -24,23 +24,23 @@ def entity_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
     Returns:
         F1; 0 where there is no entity in both.
     """
-    wanted = {found for index, tags in enumerate(true) for found in entities(index, tags)}
-    given = {found for index, tags in enumerate(predicted) for found in entities(index, tags)}
+    wanted = {entity for index, tags in enumerate(true) for entity in entities(index, tags)}
+    given = {entity for index, tags in enumerate(predicted) for entity in entities(index, tags)}
     both = len(wanted & given)
     return 2 * both / (len(wanted) + len(given)) if both else 0.0
 
 
 def entities(sentence: int, tags: Sequence[str]) -> list[Entity]:
     """The entities of a sentence. An I or E that does not go on an entity of its type begins one."""
-    found: list[Entity] = []
+    complete: list[Entity] = []
     before, kind, start = "O", "", 0
     for place, tag in enumerate([*tags, "O"]):
         mark, _, now = tag.partition("-")
         mark = SAME.get(mark, mark)
         goes_on = mark in ("I", "E") and before in ("B", "I") and kind == now
         if before != "O" and not goes_on:
-            found.append((sentence, kind, start, place - 1))
+            complete.append((sentence, kind, start, place - 1))
         if not goes_on:
             kind, start = now, place
         before = mark
-    return found
+    return complete

@@ -45,8 +45,8 @@ def content_hash(task: Mapping[str, Any]) -> str | None:
         return hashlib.sha256(digits_file().read_bytes()).hexdigest()
     if str(task.get("dataset")) == "python_docs":
         return hashlib.sha256(python_docs_file().read_bytes()).hexdigest()
-    found = look(task)
-    return found.content if found else None
+    read = look(task)
+    return read.content if read else None
 
 
 def look(task: Mapping[str, Any]) -> Tables | None:
@@ -114,17 +114,17 @@ def parquet_files(hub_id: str | None, folder: str | None = None, dataset: str = 
         local = Path(folder)
     if local.is_file():
         raise ConfigError(f"task.data={local}: this is a file; expected the folder that it lies in")
-    found = _by_split(local) if local.is_dir() else {}
-    if not found:
+    splits = _by_split(local) if local.is_dir() else {}
+    if not splits:
         others = sorted(path.name for path in _visible(local))[:3] if local.is_dir() else []
         there = f" (there: {', '.join(others)})" if others else ""
         wanted = f"those of {hub_id}, or null for the hub's" if hub_id else f"those of {dataset}"
         raise ConfigError(f"task.data={local}: no parquet files there{there}; expected {wanted}")
-    return found
+    return splits
 
 
 def _by_split(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     called: dict[str, tuple[str, Path]] = {}  # split → its name there, and a file that has it
     for path in sorted(path for path in _visible(folder) if path.suffix.lower() == ".parquet"):
         words = re.split(r"[^a-z]+", path.relative_to(folder).as_posix().lower())
@@ -134,10 +134,10 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
             other, first = called.setdefault(split, (word, path))
             if other != word:
                 raise ConfigError(f"task.data: {first} and {path} both name the split '{split}'; expected one of them")
-            found.setdefault(split, []).append(path)
-    for paths in found.values():
+            splits.setdefault(split, []).append(path)
+    for paths in splits.values():
         _refuse_gaps(paths)
-    return found
+    return splits
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -197,11 +197,11 @@ def class_numbers(column: pa.ChunkedArray) -> np.ndarray:
     """A checked column of classes as int64."""
     import pyarrow as pa
 
-    found: np.ndarray = column.cast(pa.int64()).to_numpy()
-    return found
+    numbers: np.ndarray = column.cast(pa.int64()).to_numpy()
+    return numbers
 
 
-def grey_images(found: Tables, split: str, column: str, side: int) -> np.ndarray:
+def grey_images(source: Tables, split: str, column: str, side: int) -> np.ndarray:
     """A column of grey images of side × side pixels as (N, side, side) uint8.
 
     Raises ConfigError, naming file and row, for one that is damaged, has colours or has another size.
@@ -211,7 +211,7 @@ def grey_images(found: Tables, split: str, column: str, side: int) -> np.ndarray
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
-    (stored,) = found.read(split, column)
+    (stored,) = source.read(split, column)
     pixels = np.empty((len(stored), side, side), dtype=np.uint8)
     for row, encoded in enumerate(stored.to_pylist()):
         try:
@@ -221,9 +221,9 @@ def grey_images(found: Tables, split: str, column: str, side: int) -> np.ndarray
                 if fits:
                     pixels[row] = np.asarray(image)
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ConfigError(f"task.data: {found.place(split, row)}, column '{column}': {error}") from error
+            raise ConfigError(f"task.data: {source.place(split, row)}, column '{column}': {error}") from error
         if not fits:
-            where = found.place(split, row)
+            where = source.place(split, row)
             raise ConfigError(f"task.data: {where}, column '{column}': {kind}; expected {side}×{side}, grey (mode L)")
     return pixels
 

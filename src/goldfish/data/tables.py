@@ -122,10 +122,10 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Column → names of its classes, of those that have any, as the library datasets writes them into a file."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        found = {name: _classes(feature) for name, feature in features.items()}
+        classes = {name: _classes(feature) for name, feature in features.items()}
     except (ValueError, AttributeError):
         return {}  # other software's
-    return {name: told for name, told in found.items() if told is not None}
+    return {name: told for name, told in classes.items() if told is not None}
 
 
 def _classes(feature: Any) -> list[str] | None:
@@ -210,14 +210,14 @@ def _check_schema(path: Path, schema: pa.Schema, wanted: Kinds, seen: dict[str, 
 
 def _rows(path: Path, batch: pa.RecordBatch, start: int) -> dict[str, list[Any]]:
     """Column → values of a file's rows from `start` on."""
-    found = {}
+    rows = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            found[name] = column.to_pylist()
+            rows[name] = column.to_pylist()
         except UnicodeDecodeError:
             row = start + next(row for row in range(len(column)) if not _is_unicode(column[row]))
             raise ConfigError(f"task.data: {path}, row {row}, column '{name}': its text is not UTF-8") from None
-    return found
+    return rows
 
 
 def _fault(

@@ -1,4 +1,4 @@
-"""Words and their numbers: vocabularies made from a training split, encoded texts, and a cache of both.
+"""Text as numbers: vocabularies made from a training split, encoded texts, and a cache of both.
 
 Numbers 0 … 3 are PAD, UNKNOWN, BEGIN and END in every vocabulary (goldfish.tasks.base). Splitting, counting and merging
 is done by the library `tokenizers`.
@@ -137,8 +137,8 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
         )
         return Ragged.of(list(numbers))
     parts = [list(texts[start : start + _PART]) for start in range(0, len(texts), _PART)]
-    found = (tokenizer.encode_batch(part) for part in _shown(parts, "words to numbers"))
-    return Ragged.of([encoding.ids for part in found for encoding in part])
+    encoded = (tokenizer.encode_batch(part) for part in _shown(parts, "words to numbers"))
+    return Ragged.of([encoding.ids for part in encoded for encoding in part])
 
 
 def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
@@ -162,8 +162,8 @@ def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
     content = files.read_cache("text", name)
     try:
         if content is not None:
-            with np.load(io.BytesIO(content), allow_pickle=False) as found:
-                return {key: found[key] for key in found.files}
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files}
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile):
         logging.getLogger(__name__).warning("the cache's text/%s is damaged and made again", name)
     made = build()

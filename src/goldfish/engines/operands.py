@@ -1,4 +1,4 @@
-"""What an engine computes with, checked before any of it is read: dtype, device, layout, shape and memory.
+"""The check of what an engine is given, before any of it is read: dtype, device, layout, shape and memory.
 
 A compiled kernel takes an address and reads numbers of its own type there, whatever they are. So what it is given is
 refused here where torch.nn refuses it, with torch.nn's exceptions.

@@ -1,4 +1,4 @@
-"""Which engine runs a cell: `auto` takes the fastest exact one for the machine."""
+"""The choice of an engine: `auto` takes the fastest exact one that runs the cell on this machine."""
 
 from __future__ import annotations
 

@@ -74,6 +74,7 @@ class _Layer(layers.Layer):
     ) -> Gradients:
         """See Layer.backward; gradients carry no exponents here."""
         assert direct is not None
+        assert finals[0] is not None
         cell, (weight_ih, weight_hh, _, _) = self.cell, self.weight
         _, T, B, _ = direct.shape
         adjoint = self.workspace.empty(direct.shape, direct).copy_(direct)

@@ -1,4 +1,4 @@
-"""Whether this process computes with subnormal numbers; a library built with -ffast-math can have switched them off.
+"""A check that this process computes with subnormal numbers: a library built with -ffast-math can switch them off.
 
 A gradient that vanishes passes through them: where they are flushed to zero, it would seem to vanish too early.
 """

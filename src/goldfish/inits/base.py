@@ -1,4 +1,4 @@
-"""What an initialisation works on: one layer of one replica, its weights seen gate by gate."""
+"""One layer of one replica as an initialisation sees it, its weights split by gate."""
 
 from __future__ import annotations
 

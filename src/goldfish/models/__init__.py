@@ -1,1 +1,1 @@
-"""Models: recurrent networks, and what they are compared with."""
+"""Models: recurrent networks, and the models that they are compared with."""

@@ -75,10 +75,10 @@ class Batch:
 
     def lengths(self) -> Tensor:
         """Steps of each sequence, (…, n): up to its last word or its last masked step."""
-        found = last_step(self.mask) + 1
+        masked = last_step(self.mask) + 1
         if self.inputs.is_floating_point():
-            return found
-        return torch.maximum(found, last_step(self.inputs != PAD) + 1)
+            return masked
+        return torch.maximum(masked, last_step(self.inputs != PAD) + 1)
 
     def trimmed(self) -> Batch:
         """Without the steps that no sequence has, of a batch without replica axis."""
@@ -227,20 +227,20 @@ class StoredTask(Task):
     reads: Mapping[str, Any] | None = None  # its configuration, as far as that says which data it reads
 
     @cached_property
-    def _found(self) -> Tables | None:
+    def _stored(self) -> Tables | None:
         return look(self.reads) if self.reads else None
 
     @property
     def tables(self) -> Tables:
         """Its data. Raises ConfigError when they cannot be reached, or do not hold what they must."""
-        assert self._found is not None, "what is in no table the task reads itself"
-        return self._found
+        assert self._stored is not None, "what is in no table the task reads itself"
+        return self._stored
 
     @property
     def content(self) -> str:
         """The hash of its real data; "" of what is made by rule."""
-        if self._found:
-            return self._found.content
+        if self._stored:
+            return self._stored.content
         return (self.reads and content_hash(self.reads)) or ""
 
     def check(self) -> None:

@@ -56,7 +56,7 @@ class Characters(StoredTask):
 
     @cached_property
     def _encoded(self) -> _Encoded:
-        return _encoded(self._found) if self._found else _docs()
+        return _encoded(self._stored) if self._stored else _docs()
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -87,8 +87,8 @@ class Characters(StoredTask):
         return self._windows(split, starts, length)
 
     def _windows(self, split: str, starts: Tensor, length: int) -> Batch:
-        found = self._encoded.splits[split][starts.unsqueeze(1) + torch.arange(length + 1)]
-        return Batch(found[:, :-1], found[:, 1:], torch.ones(len(starts), length, dtype=torch.bool))
+        pieces = self._encoded.splits[split][starts.unsqueeze(1) + torch.arange(length + 1)]
+        return Batch(pieces[:, :-1], pieces[:, 1:], torch.ones(len(starts), length, dtype=torch.bool))
 
     def valid(self, length: int) -> bool:
         """Windows have one length."""

@@ -103,14 +103,14 @@ class Sentiment(StoredTask):
 
     def examples(self, split: str, rows: Tensor, length: int) -> Batch:
         """The texts at these rows, in T = length steps."""
-        found = self._split(split)
-        words = found.words.padded(rows, length)
+        stored = self._split(split)
+        words = stored.words.padded(rows, length)
         ends = (words != PAD).sum(1, keepdim=True) - 1
         return Batch(
             inputs=words,
-            targets=found.labels[rows],
+            targets=stored.labels[rows],
             mask=torch.arange(words.shape[1]) == ends,
-            lag=found.lags[rows] if self.delay else None,
+            lag=stored.lags[rows] if self.delay else None,
         )
 
     def buckets(self) -> list[tuple[int, Tensor]]:
@@ -146,7 +146,7 @@ def _splits(tables: Tables, given: tuple[Any, ...], shaped: tuple[int, bool, int
     """The splits as they are read: cut, put in disorder, followed by filler."""
     encoded, (length, shuffle_words, delay) = _encoded(tables, *given), shaped
     common = encoded.splits["train"][0].values
-    found = {}
+    splits = {}
     for index, (split, (words, labels)) in enumerate(encoded.splits.items()):
         random = np.random.RandomState(ORDER_SEED + index)
         lags = random.randint(0, delay + 1, len(words))
@@ -155,8 +155,8 @@ def _splits(tables: Tables, given: tuple[Any, ...], shaped: tuple[int, bool, int
             kept = words[row][-(length - delay) :].numpy()
             kept = random.permutation(kept) if shuffle_words else kept
             rows.append(np.concatenate([kept, common[random.randint(0, len(common), lag)]]))
-        found[split] = _Split(Ragged.of(rows), labels, torch.from_numpy(lags))
-    return found
+        splits[split] = _Split(Ragged.of(rows), labels, torch.from_numpy(lags))
+    return splits
 
 
 @lru_cache(maxsize=8)

@@ -119,10 +119,10 @@ class Tagging(StoredTask):
             return {"entity_f1": entity_f1(*(self._named(tags, batch.mask) for tags in (batch.targets, predictions)))}
         from torchmetrics.functional.classification import multiclass_f1_score
 
-        found = multiclass_f1_score(
+        score = multiclass_f1_score(
             predictions[batch.mask], batch.targets[batch.mask], num_classes=self.output_size, average="macro"
         )
-        return {"macro_f1": float(found)}
+        return {"macro_f1": float(score)}
 
     def _named(self, tags: Tensor, mask: Tensor) -> list[list[str]]:
         return [[self.names[tag] for tag in row[inside].tolist()] for row, inside in zip(tags, mask, strict=True)]

@@ -91,7 +91,7 @@ class Translation(StoredTask):
 
     @cached_property
     def _encoded(self) -> _Encoded:
-        return _encoded(self._found, *self._given)
+        return _encoded(self._stored, *self._given)
 
     @property
     def input_size(self) -> int:  # type: ignore[override]
@@ -138,8 +138,8 @@ class Translation(StoredTask):
         kept = kept[: kept.index(END)] if END in kept else kept
         if self._given[0] == "numerals":
             return " ".join(tokenizer.id_to_token(piece) for piece in kept if piece != PAD)
-        found: str = tokenizer.decode([piece for piece in kept if piece != PAD])
-        return found
+        decoded: str = tokenizer.decode([piece for piece in kept if piece != PAD])
+        return decoded
 
     def scores(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
         """bleu and chrf of sacrebleu over the corpus, 0 … 100; exact: the share of sentences that are right.
@@ -150,10 +150,10 @@ class Translation(StoredTask):
 
         if batch.stored is None:
             raise ValueError("only the sets of Translation.evaluation know the text that scores compare with")
-        found = [self.text("target", row) for row in predictions]
+        written = [self.text("target", row) for row in predictions]
         wanted = [self._encoded.references[row] for row in batch.stored.tolist()]
-        exact = sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
-        bleu, chrf = corpus_bleu(found, [wanted]), corpus_chrf(found, [wanted])
+        exact = sum(a == b for a, b in zip(written, wanted, strict=True)) / len(wanted)
+        bleu, chrf = corpus_bleu(written, [wanted]), corpus_chrf(written, [wanted])
         return {"bleu": float(bleu.score), "chrf": float(chrf.score), "exact": exact}
 
 
@@ -216,12 +216,12 @@ def _read(tables: Tables, split: str, source: str, target: str) -> Pairs:
 def _numerals() -> dict[str, Pairs]:
     """Numbers without repetition, in splits that share none."""
     drawn = np.random.RandomState(NUMERALS_SEED).permutation(LARGEST)[: sum(NUMERALS.values())] + 1
-    found, start = {}, 0
+    pairs, start = {}, 0
     for split, count in NUMERALS.items():
         numbers = drawn[start : start + count].tolist()
-        found[split] = ([list(str(number)) for number in numbers], [in_words(number) for number in numbers])
+        pairs[split] = ([list(str(number)) for number in numbers], [in_words(number) for number in numbers])
         start += count
-    return found
+    return pairs
 
 
 def in_words(number: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the adjoint recursions of all cells share: arrival, norm, exponent, and the rows that weights are learned from.
+"""The adjoint recursion as far as all cells share it: arrival, norm, exponent, and the rows that weights learn from.
 
 The adjoint of a sample is mantissa · 2^exponent. The mantissa's norm is kept near one, so that no float32 underflows
 while a gradient vanishes over thousands of steps; scaling by a power of two changes no digit.
@@ -25,28 +25,28 @@ REACH = 60  # an exponent so far below that of a term which arrives gives way to
 def squares(row: Any, n: int, real: Any) -> float:
     """Σ x² over a row of n numbers, right down to the smallest normal number."""
     one = spread(1.0, real)
-    found = 0.0 * one
+    sums = 0.0 * one
     for j in range(0, n, lanes(row)):
         x = load(row, j)
-        found = fma(x, x, found)
-    result = total(found)
+        sums = fma(x, x, sums)
+    result = total(sums)
     if result < FAINT:
-        found = 0.0 * one
+        sums = 0.0 * one
         for j in range(0, n, lanes(row)):
             x = load(row, j) * LIFT
-            found = fma(x, x, found)
-        result = total(found) / (LIFT * LIFT)
+            sums = fma(x, x, sums)
+        result = total(sums) / (LIFT * LIFT)
     return result
 
 
 @njit(**OPTIONS)
 def peak(row: Any, n: int, real: Any) -> float:
     """The largest |x| of a row."""
-    found = 0.0
+    top = 0.0
     for j in range(0, n, lanes(row)):
         x = largest(absolute(load(row, j)))
-        found = max(found, x) if x == x else x
-    return found
+        top = max(top, x) if x == x else x
+    return top
 
 
 @njit(**OPTIONS)
@@ -127,7 +127,7 @@ def source_row(source: Any, D: int, H: int, x: Any, h: Any) -> None:
 @njit(**OPTIONS)
 def log2_norms(squares: Any, exponents: Any, M: int, to: Any) -> None:
     """log₂ √squares + exponent of the M ≤ 8 rows of a tile; there is room for eight of each."""
-    found = fma(log2(load(squares, 0)), spread(0.5, DOUBLE), load(exponents, 0))
-    store(squares, 0, found)
+    logs = fma(log2(load(squares, 0)), spread(0.5, DOUBLE), load(exponents, 0))
+    store(squares, 0, logs)
     for m in range(M):
         write(to, m, read(squares, m))

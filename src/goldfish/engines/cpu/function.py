@@ -1,4 +1,4 @@
-"""The compiled engine's autograd function: buffers in, kernels run, gradients and norms out.
+"""A layer in the engine `cpu`: it describes its buffers to the compiled passes and reads gradients and norms from them.
 
 Hidden units are padded to whole vectors inside. A padded unit has zero weights and biases: its state and its adjoint
 stay zero.

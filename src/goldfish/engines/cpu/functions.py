@@ -162,5 +162,5 @@ def log2(x: Any) -> Any:
     n, m = exponent(lifted) - choose(x, _SMALLEST, zero, zero + 54.0), significand(lifted)
     n, m = choose(m, _ROOT, n + 1.0, n), choose(m, _ROOT, 0.5 * m, m)
     s = (m - 1.0) / (m + 1.0)
-    found = fma(2.0 * s, _odd_series(s * s) / _LN_2, n)
-    return choose(x, _LARGEST, x, choose(x, 0.0, found, x - math.inf))  # NaN stays NaN
+    log = fma(2.0 * s, _odd_series(s * s) / _LN_2, n)
+    return choose(x, _LARGEST, x, choose(x, 0.0, log, x - math.inf))  # NaN stays NaN

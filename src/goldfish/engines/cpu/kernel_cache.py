@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: a folder of the user's cache, one for each state of source and compiler."""
+"""The cache of compiled kernels: a folder of the user's cache for each state of source and compiler."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def alone(name: str) -> Iterator[None]:
 
 def forget() -> bool:
     """Throw away what is kept; True when there was anything."""
-    place, found = folder(), bool(names())
-    if place is not None and found:
+    place, had_any = folder(), bool(names())
+    if place is not None and had_any:
         shutil.rmtree(place, ignore_errors=True)  # another process may write into it at this moment
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return found
+    return had_any
 
 
 def _hash() -> str:
     """Of all that compiled kernels depend on."""
     processor = config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or llvm.get_host_cpu_features()
-    found = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {processor}".encode())
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {processor}".encode())
     for file in [Path(compiled.__file__), *sorted(Path(__file__).parent.glob("*.py"))]:
-        found.update(file.read_bytes())
-    return found.hexdigest()
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

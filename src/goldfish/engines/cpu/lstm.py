@@ -58,19 +58,19 @@ def step(
 def adjoint(H: int, row: Any, saved: Any, h_before: Any, c_before: Any, d: Any) -> float:
     """dL/d(gates)_t of one row into `d`; e_t becomes e_{t-1} in `row`. Returns ‖dL/dc_t‖² of the total dL/dc_t."""
     one = ones(load(row, 0))
-    found = 0.0 * one
+    square = 0.0 * one
     for j in range(0, H, lanes(row)):
         i, forget, g, o = load(saved, j), load(saved, H + j), load(saved, 2 * H + j), load(saved, 3 * H + j)
         tanh_c, slope = tanh(load(saved, 4 * H + j))
         dh = load(row, j)
         dc = fma(dh * o, slope, load(row, H + j))
-        found = fma(dc, dc, found)
+        square = fma(dc, dc, square)
         store(d, j, dc * g * (i * (1.0 - i)))
         store(d, H + j, dc * load(c_before, j) * (forget * (1.0 - forget)))
         store(d, 2 * H + j, dc * i * fma(0.0 - g, g, one))
         store(d, 3 * H + j, dh * tanh_c * (o * (1.0 - o)))
         store(row, H + j, dc * forget)
-    return total(found)
+    return total(square)
 
 
 @njit(**OPTIONS)

@@ -1,4 +1,4 @@
-"""The CUDA engine's autograd function: whole-sequence products, one kernel forward, one back, norms with it."""
+"""A layer in the engine `cuda`: products over the whole sequence, one kernel forward, and one back with the norms."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class _Layer(layers.Layer):
             columns = from_inputs.view(R, T * B, width)[..., width - G * H :]
             gemm.project(columns, self.weight.weight_ih.mT, None, dx)
         weights = self._weight_gradients(adjoints.view(R, T * B, width))
-        return Gradients(dx, exponents, initial, weights, norms=squares)
+        return Gradients(dx, exponents, initial, weights, norms=(squares, exponents))
 
     @staticmethod
     def log2_norms(
@@ -106,7 +106,7 @@ class _Layer(layers.Layer):
     ) -> list[dict[str, Tensor]]:
         """See Layer.log2_norms."""
         names = ("h", "c", "state")
-        logs = [0.5 * torch.log2(own.norms) + own.exponent for own in gradients]
+        logs = [0.5 * torch.log2(squares) + exponent for squares, exponent in (own.norms for own in gradients)]
         norms = [dict(zip(names, log, strict=False)) for log in logs]
         return [{"state": own["h"], **own} for own in norms]
 

@@ -1,4 +1,4 @@
-"""Starts a kernel on the tensors' device and stream: compiled at run time, once a machine, through cuda-core."""
+"""The start of a kernel on the tensors' device and stream; cuda-core compiles it at run time, once on a machine."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def multiprocessor(device: torch.device) -> Multiprocessor:
 def _multiprocessor(index: int) -> Multiprocessor:
     from cuda.bindings import driver
 
-    found: Any = torch.cuda.get_device_properties(index)
+    gpu: Any = torch.cuda.get_device_properties(index)
     has_clusters = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH
     error, clusters = driver.cuDeviceGetAttribute(has_clusters, driver.CUdevice(index))
-    usable = found.major >= 9 and error == driver.CUresult.CUDA_SUCCESS and bool(clusters)
+    usable = gpu.major >= 9 and error == driver.CUresult.CUDA_SUCCESS and bool(clusters)
     return Multiprocessor(
-        (found.major, found.minor),
-        found.multi_processor_count,
-        found.shared_memory_per_block_optin,
+        (gpu.major, gpu.minor),
+        gpu.multi_processor_count,
+        gpu.shared_memory_per_block_optin,
         CLUSTERS[-1] if usable else 1,
     )
 
@@ -139,12 +139,12 @@ def compiled(source: str, macros: tuple[tuple[str, int], ...], architecture: str
 
     code = text(source)
     key = store.key(code, macros, architecture, store.compiler())
-    found = files.read_cache(store.PART, f"{key}.cubin")
-    if found is None:
+    machine_code = files.read_cache(store.PART, f"{key}.cubin")
+    if machine_code is None:
         program = Program(code, "c++", ProgramOptions(**options(macros, architecture)))
-        found = bytes(program.compile("cubin").code)
-        files.write_cache(store.PART, f"{key}.cubin", found)
-    return found
+        machine_code = bytes(program.compile("cubin").code)
+        files.write_cache(store.PART, f"{key}.cubin", machine_code)
+    return machine_code
 
 
 def options(macros: tuple[tuple[str, int], ...], architecture: str) -> dict[str, Any]:

@@ -78,10 +78,10 @@ class Plan:
 
     def macros(self) -> tuple[tuple[str, int], ...]:
         """The constants of the kernels' source."""
-        found = {"DOUBLE": int(self.double), "H": self.H, "ROWS": self.rows, "NONLINEARITY": self.nonlinearity}
-        found |= {"CLUSTER": self.cluster, "OWN": self.own}
+        macros = {"DOUBLE": int(self.double), "H": self.H, "ROWS": self.rows, "NONLINEARITY": self.nonlinearity}
+        macros |= {"CLUSTER": self.cluster, "OWN": self.own}
         for name, own in (("FORWARD", self.forward), ("BACKWARD", self.backward)):
-            found |= {
+            macros |= {
                 f"{name}_SLICES": own.slices,
                 f"{name}_THREADS": own.threads,
                 f"{name}_REGISTERS": own.in_registers,
@@ -89,7 +89,7 @@ class Plan:
                 f"{name}_BLOCKS": own.blocks,
                 f"{name}_MEMORY": own.shared_memory,
             }
-        return tuple(found.items())
+        return tuple(macros.items())
 
 
 @lru_cache(maxsize=1024)
@@ -109,15 +109,15 @@ def choose(cell: HandDerivedCell, size: int, R: int, B: int, gpu: Multiprocessor
     Raises:
         ValueError: where not even a tile of one row fits.
     """
-    found = None
+    chosen = None
     for plan in _plans(cell, size, gpu):
-        found, rows = plan, plan.rows
+        chosen, rows = plan, plan.rows
         at_once = gpu.count * min(plan.forward.blocks, plan.backward.blocks) // plan.cluster
         if rows == asked or (asked is None and R * -(-B // rows) <= at_once):
             break
-    if found is None:
+    if chosen is None:
         raise ValueError(f"hidden_size={cell.hidden_size} does not fit this GPU's shared memory")
-    return found
+    return chosen
 
 
 def tiles(cell: HandDerivedCell, size: int, B: int, gpu: Multiprocessor) -> list[int]:
@@ -127,13 +127,13 @@ def tiles(cell: HandDerivedCell, size: int, B: int, gpu: Multiprocessor) -> list
 
 def _plans(cell: HandDerivedCell, size: int, gpu: Multiprocessor) -> list[Plan]:
     """From the smallest tile on, as far as they fit."""
-    found = []
+    plans = []
     for rows in TILES:
         plan = lay_out(cell, size, rows, gpu)
         if plan is None or (rows > 4 and not (plan.forward.in_registers_alone and plan.backward.in_registers_alone)):
             break
-        found.append(plan)
-    return found
+        plans.append(plan)
+    return plans
 
 
 def lay_out(cell: HandDerivedCell, size: int, rows: int, gpu: Multiprocessor) -> Plan | None:
@@ -146,8 +146,8 @@ def _cluster(cell: HandDerivedCell, size: int, gpu: Multiprocessor) -> int:
     """The fewest blocks that keep all weights on chip, beside the sources of a tile of four rows; 1 where none do."""
     largest = gpu.cluster if cell.hidden_size >= CLUSTERED else 1
     for cluster in CLUSTERS[: CLUSTERS.index(largest) + 1]:
-        found = _lay_out(cell, size, 4, cluster, gpu)
-        if found is not None and found.forward.from_memory == found.backward.from_memory == 0:
+        layout = _lay_out(cell, size, 4, cluster, gpu)
+        if layout is not None and layout.forward.from_memory == layout.backward.from_memory == 0:
             return cluster
     return 1
 

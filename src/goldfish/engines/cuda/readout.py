@@ -31,8 +31,8 @@ class _Linear(torch.autograd.Function):
             to_inputs = gemm.project(adjoints, weight.mT, None, torch.empty_like(inputs))
         if not any(ctx.needs_input_grad[1:]):
             return to_inputs, None, None
-        found = gemm.to_weights(inputs, adjoints)
-        return to_inputs, found[:, :-1].mT, found[:, -1]
+        sums = gemm.to_weights(inputs, adjoints)
+        return to_inputs, sums[:, :-1].mT, sums[:, -1]
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -49,5 +49,5 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if inputs.numel() == 0:
         return (weight.sum() + bias.sum()) * inputs.new_zeros(*inputs.shape[:-1], weight.shape[1])
     flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
-    found: Tensor = _Linear.apply(flat, weight, bias)
-    return found.view(*inputs.shape[:-1], weight.shape[1])
+    outputs: Tensor = _Linear.apply(flat, weight, bias)
+    return outputs.view(*inputs.shape[:-1], weight.shape[1])

@@ -1,4 +1,4 @@
-"""What names the machine code and the verdicts that the engine keeps in the user's cache."""
+"""The names under which the engine keeps machine code and verdicts in the user's cache."""
 
 from __future__ import annotations
 

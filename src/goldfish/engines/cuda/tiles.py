@@ -6,14 +6,14 @@ from collections.abc import Callable, Hashable, Sequence
 
 STEPS = 256  # of a sequence that is timed, at most
 BYTES = 2**26  # of its gates, at most
-_found: dict[Hashable, int] = {}
+_timed: dict[Hashable, int] = {}
 
 
 def fastest(problem: Hashable, tiles: Sequence[int], seconds: Callable[[int], float]) -> int:
     """The tile that takes the fewest seconds for a problem, timed once a process; the first of equals."""
-    if problem not in _found:
-        _found[problem] = min(tiles, key=seconds) if len(tiles) > 1 else tiles[0]
-    return _found[problem]
+    if problem not in _timed:
+        _timed[problem] = min(tiles, key=seconds) if len(tiles) > 1 else tiles[0]
+    return _timed[problem]
 
 
 def steps(T: int, bytes_of_a_step: int) -> int:
@@ -23,4 +23,4 @@ def steps(T: int, bytes_of_a_step: int) -> int:
 
 def forget() -> None:
     """Time everything anew."""
-    _found.clear()
+    _timed.clear()

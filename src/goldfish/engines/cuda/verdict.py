@@ -1,4 +1,4 @@
-"""Whether the kernels are right on this machine: they are compared with `eager` once, and the verdict is remembered.
+"""The check that the kernels are right on this machine: compared with `eager` once, and the verdict is remembered.
 
 A kernel that was right on another GPU, or under another driver or compiler, is not trusted here before it was checked.
 The comparison runs in a process of its own, for a kernel that reads where it must not ruins its process's CUDA context.
@@ -87,10 +87,10 @@ class Verdict:
     machine: dict[str, str]
 
     def __str__(self) -> str:
-        found = self.reason or "exact, the same bits in any pack and tile"
+        outcome = self.reason or "exact, the same bits in any pack and tile"
         errors = f"gradients within {self.worst:.1e}, norms within {self.worst_norm:.1e} of float64"
         where = ", ".join(f"{key} {value}" for key, value in self.machine.items())
-        return f"{self.cell} H={self.hidden_size} {self.dtype}: {found} ({errors}; {where})"
+        return f"{self.cell} H={self.hidden_size} {self.dtype}: {outcome} ({errors}; {where})"
 
 
 def of(cell: HandDerivedCell, dtype: torch.dtype, device: torch.device) -> Verdict:
@@ -100,21 +100,21 @@ def of(cell: HandDerivedCell, dtype: torch.dtype, device: torch.device) -> Verdi
 
 @cache
 def _of(kernels: Asked, device: torch.device) -> Verdict:
-    (found,) = of_all([kernels], device)
-    return found
+    (verdict,) = of_all([kernels], device)
+    return verdict
 
 
 def of_all(kernels: Sequence[Asked], device: torch.device) -> list[Verdict]:
     """The verdicts on several: those that are not remembered are found in one process, one after another."""
     here = machine(device)
     known = {one: _parsed(files.read_cache(store.PART, _name(one, here))) for one in kernels}
-    for one, found in _elsewhere([one for one, verdict in known.items() if verdict is None], device):
-        if isinstance(found, Verdict):
-            files.write_cache(store.PART, _name(one, here), json.dumps(asdict(found), indent=1).encode())
+    for one, answer in _elsewhere([one for one, verdict in known.items() if verdict is None], device):
+        if isinstance(answer, Verdict):
+            files.write_cache(store.PART, _name(one, here), json.dumps(asdict(answer), indent=1).encode())
         else:
-            reason = f"its kernels could not be checked on this machine: {found}"
-            found = Verdict(one.label, one.hidden_size, one.dtype, reason, torch.inf, torch.inf, here)
-        known[one] = found
+            reason = f"its kernels could not be checked on this machine: {answer}"
+            answer = Verdict(one.label, one.hidden_size, one.dtype, reason, torch.inf, torch.inf, here)
+        known[one] = answer
     return [verdict for one in kernels if (verdict := known[one]) is not None]
 
 
@@ -190,8 +190,8 @@ def remembered(device: torch.device) -> list[Verdict]:
     here = machine(device)
     folder = files.cache(store.PART)
     kept = sorted(folder.glob("verdict-*.json")) if folder is not None else []
-    found = [_parsed(file.read_bytes()) for file in kept]
-    return [verdict for verdict in found if verdict is not None and verdict.machine == here]
+    verdicts = [_parsed(file.read_bytes()) for file in kept]
+    return [verdict for verdict in verdicts if verdict is not None and verdict.machine == here]
 
 
 @cache
@@ -219,18 +219,18 @@ def _compare(cell: HandDerivedCell, dtype: torch.dtype, device: torch.device) ->
     with torch.inference_mode(False), torch.enable_grad():
         expected, norms = _Problem(cell, torch.device("cpu")).run(eager, torch.float64)
         problem = _Problem(cell, device)
-        found, found_norms = problem.run(function, dtype)
-        worst = max(_relative(found[name], expected[name]) for name in expected)
+        measured, found_norms = problem.run(function, dtype)
+        worst = max(_relative(measured[name], expected[name]) for name in expected)
         worst_norm = max(_relative_log2(found_norms[name], norms[name]) for name in norms)
         if not worst <= TOLERANCE[dtype] or not worst_norm <= NORMS[dtype]:
             errors = f"gradients by {worst:.1e}, norms by {worst_norm:.1e}"
             return f"its kernels give wrong numbers on this machine: {errors}", worst, worst_norm
         for rows in plan.tiles(cell, dtype.itemsize, B, launch.multiprocessor(device)):
-            if not _same(problem.run(function, dtype, rows=rows), (found, found_norms), slice(None)):
+            if not _same(problem.run(function, dtype, rows=rows), (measured, found_norms), slice(None)):
                 return "its kernels' bits depend on the tile on this machine", worst, worst_norm
         for pick in range(R):
             picks = slice(pick, pick + 1)
-            if not _same(problem.run(function, dtype, picks=picks), (found, found_norms), picks):
+            if not _same(problem.run(function, dtype, picks=picks), (measured, found_norms), picks):
                 return "its kernels' bits depend on the pack on this machine", worst, worst_norm
     return "", worst, worst_norm
 
@@ -275,21 +275,21 @@ class _Problem:
         given = [cotangent[picks].to(self.device, dtype) for cotangent in self.cotangents]
         torch.autograd.backward(reached, given)
         leaves = [inputs, *(w for layer in weights for w in layer), *(s for layer in initial for s in layer)]
-        found = {f"gradient {i}": leaf.grad for i, leaf in enumerate(leaves) if leaf.grad is not None}
-        assert len(found) == len(leaves)
+        gradients = {f"gradient {i}": leaf.grad for i, leaf in enumerate(leaves) if leaf.grad is not None}
+        assert len(gradients) == len(leaves)
         states = {f"reached {i}": state.detach() for i, state in enumerate(reached)}
-        return found | states | {"outputs": outputs.detach()}, recorder.log2_norm
+        return gradients | states | {"outputs": outputs.detach()}, recorder.log2_norm
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    found, expected = found.double().cpu(), expected.double()
-    return float((found - expected).norm() / expected.norm())
+def _relative(measured: Tensor, expected: Tensor) -> float:
+    measured, expected = measured.double().cpu(), expected.double()
+    return float((measured - expected).norm() / expected.norm())
 
 
-def _relative_log2(found: Tensor, expected: Tensor) -> float:
+def _relative_log2(measured: Tensor, expected: Tensor) -> float:
     """The worst relative error of norms that are given as log2; NaN where one is missing. Zero norms may be equal."""
-    found = found.cpu()
-    return float((torch.exp2(found - expected) - 1).abs().masked_fill(found == expected, 0.0).max())
+    measured = measured.cpu()
+    return float((torch.exp2(measured - expected) - 1).abs().masked_fill(measured == expected, 0.0).max())
 
 
 if __name__ == "__main__":
