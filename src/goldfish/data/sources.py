@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldfish.config import registry
-from goldfish.data import tables
-from goldfish.data.tables import Tables
 from goldfish.errors import ConfigError
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     import pyarrow as pa
-    from torch import Tensor
 
+    from goldfish.data.tables import Tables
     from goldfish.tasks.base import Task
 
 FOLDER = "GOLDFISH_DATA"  # names a folder with local copies, one folder for each dataset
@@ -58,11 +55,13 @@ def look(task: Mapping[str, Any]) -> Tables | None:
     """
     constants = registry.signature("task", task["name"]).constants
     wanted, rows = constants.get("COLUMNS", {}), constants.get("ROWS", {})
+    dataset = str(task.get("dataset"))
+    if "HUB_ID" not in constants and dataset not in constants.get("HUB_IDS", {}):
+        return None
+    from goldfish.data import tables
+
     if "HUB_ID" in constants:
         return tables.look(parquet_files(constants["HUB_ID"], task.get("data")), wanted, rows)
-    dataset = str(task.get("dataset"))
-    if dataset not in constants.get("HUB_IDS", {}):
-        return None
     files = parquet_files(constants["HUB_IDS"][dataset], task.get("data"), dataset)
     chosen = {own[dataset]: task.get(key) or own[dataset] for key, own in constants.get("CHOOSE", {}).items()}
     kinds = {chosen.get(name, name): kind for name, kind in wanted.get(dataset, {}).items()}
@@ -226,17 +225,6 @@ def grey_images(source: Tables, split: str, column: str, side: int) -> np.ndarra
             where = source.place(split, row)
             raise ConfigError(f"task.data: {where}, column '{column}': {kind}; expected {side}×{side}, grey (mode L)")
     return pixels
-
-
-def label_chance(labels: Tensor) -> float:
-    """Share of the commonest class: the accuracy of a predictor that knows how often each class comes, but no input."""
-    return int(labels.bincount().max()) / len(labels)
-
-
-def label_entropy(labels: Tensor) -> float:
-    """Cross-entropy in nats of the same predictor."""
-    shares = labels.bincount().double() / len(labels)
-    return -sum(share * math.log(share) for share in shares.tolist() if share > 0)
 
 
 def evaluation_table(task: Task, split: str, length: int, n: int) -> datasets.Dataset:

@@ -57,10 +57,6 @@ class Adding(Task):
         targets = {"sum": total, "mean": total / 2, "hochreiter": 0.5 + total / 4}[self.target]
         return Batch(inputs=inputs, targets=targets, mask=only_last(n, length), lag=lag)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     @property
     def chance(self) -> float:
         """Share of targets within the tolerance of the best constant, the mean: a triangular density's middle."""

@@ -10,15 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldfish.data.sources import content_hash, label_chance, label_entropy, look
-from goldfish.data.tables import Tables
+from goldfish.data.sources import content_hash, look
 from goldfish.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldfish.data.tables import Tables
 
 PAD, UNKNOWN, BEGIN, END = range(4)  # what stands first in every vocabulary; a sequence of words is filled up with PAD
 EVALUATION_SEED = 20_130_616  # evaluation sets are the same for every run, so that runs are comparable
@@ -119,9 +121,9 @@ class Task(ABC):
         synthetic tasks ignore it.
         """
 
-    @abstractmethod
     def steps(self, length: int) -> int:
-        """T, the number of time steps of a sequence of this length."""
+        """T, the number of time steps of a sequence of this length: the same number, unless a task says otherwise."""
+        return length
 
     @property
     @abstractmethod
@@ -265,18 +267,17 @@ class StoredTask(Task):
     def answers(self, split: str) -> Tensor:
         """Every class that is asked for in a split, (N,) int64."""
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     @property
     def chance(self) -> float:
         """Share of the commonest class in the test split."""
-        return label_chance(self.answers("test"))
+        answers = self.answers("test")
+        return int(answers.bincount().max()) / len(answers)
 
     def floor(self, length: int) -> float:
         """Entropy of the classes in the test split, in nats."""
-        return label_entropy(self.answers("test"))
+        answers = self.answers("test")
+        shares = answers.bincount().double() / len(answers)
+        return -sum(share * math.log(share) for share in shares.tolist() if share > 0)
 
     def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
         """Draw n examples uniformly, none twice before all of the split were drawn once."""

@@ -43,10 +43,6 @@ class Multiplication(Task):
         inputs, marked, lag = marked_values(n, length, self.markers, 0.0, generator)
         return Batch(inputs=inputs, targets=marked.prod(1), mask=only_last(n, length), lag=lag)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     @property
     def chance(self) -> float:
         """Share of targets within the tolerance t of the best constant, which is t: P(a·b < 2t) = 2t(1 − ln 2t)."""

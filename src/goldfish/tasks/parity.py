@@ -38,10 +38,6 @@ class Parity(Task):
         bits = torch.randint(2, (n, length), generator=generator)
         return Batch(inputs=one_hot(bits, 2), targets=bits.sum(1) % 2, mask=only_last(n, length))
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     @property
     def chance(self) -> float:
         """1/2."""

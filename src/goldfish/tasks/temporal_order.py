@@ -81,10 +81,6 @@ class TemporalOrder(Task):
         starts = torch.tensor([length * percent // 100 for percent in self.starts])
         return starts + torch.randint(width, (n, self.symbols), generator=generator)
 
-    def steps(self, length: int) -> int:
-        """T = length."""
-        return length
-
     @property
     def chance(self) -> float:
         """1/4 or 1/8."""
