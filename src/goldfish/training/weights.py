@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from goldfish.config import registry
 from goldfish.config.config import Config, over_cells
-from goldfish.models.parts.layers import Builder
+from goldfish.models.parts.stack import Builder
 from goldfish.recurrent import Recurrent
 from goldfish.tasks.base import Task
 from goldfish.training.device import sums
