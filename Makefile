@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: sweep test test-faults lint bench paper lock clean help
+.PHONY: sweep test test-all test-faults lint bench paper lock clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -12,8 +12,10 @@ help:  ## this list
 sweep: $(VENV)/.installed  ## the headline sweep: trains, draws the figures, prints the table
 	$(BIN)/goldfish reproduce forgetting
 
-test: $(VENV)/.installed  ## the test suite, linters first; of the fault injection the fast part
-	$(MAKE) --no-print-directory lint
+test: lint  ## linters and the tests that protect a change, in a few minutes
+	$(BIN)/pytest -m 'not slow and not faults'
+
+test-all: lint  ## linters and all tests; of the fault injection the fast part
 	$(BIN)/pytest
 
 test-faults: $(VENV)/.installed  ## what takes long: all of the fault injection, every CUDA kernel under sanitizers; an hour or more

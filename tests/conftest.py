@@ -1,4 +1,4 @@
-"""What tests share: the folder of real datasets, where there is one; and a table of what was skipped, and why."""
+"""What tests share: the folder of real datasets, which tests are slow, and a table of what was skipped, and why."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KNOWN = Path(__file__).with_name("skips.txt")
+SLOW = ("browser", "faults", "sample", "science")
+LONG = 5.0  # seconds after which a test is told that is not marked slow
 Skips = Counter[tuple[str, str]]  # file, reason
 
 
@@ -33,6 +35,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.prepare()
     assert store.path is not None
     return store.path
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has one of these marks takes long."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in SLOW):
+            item.add_marker("slow")
 
 
 def skips(config: pytest.Config) -> Skips:
@@ -59,7 +69,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table."""
+    """Print the table, and what takes long without being marked slow."""
+    for report in terminalreporter.stats.get("passed", ()):
+        if report.when == "call" and report.duration > LONG and "slow" not in report.keywords:
+            terminalreporter.line(f"{report.nodeid} took {report.duration:.0f} s, and is not marked slow")
     found = skips(config)
     if found:
         terminalreporter.section("skipped")

@@ -267,6 +267,7 @@ def _bare(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.sample
 def test_on_a_bare_machine(tmp_path: Path) -> None:
     """Versions, training and its bits, and as much of the experiment as goes into the time."""

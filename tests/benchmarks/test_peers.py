@@ -45,6 +45,7 @@ def test_the_loop_over_cells_is_torch_nn() -> None:
         assert torch.allclose(whole(x)[0], torch.stack(by_hand.states(cell, x)), atol=1e-6), shape
 
 
+@pytest.mark.slow
 def test_every_contestant_runs() -> None:
     for shape in SMALL:
         entrants = [
@@ -98,6 +99,7 @@ def test_a_pack_that_is_replayed_trains_the_same_runs() -> None:
     assert step._replay is not None
 
 
+@pytest.mark.slow
 def test_processes_train_side_by_side() -> None:
     with Processes(2, 1) as processes:
         contestant = processes.training(SMALL[0], "cpu")
@@ -142,6 +144,7 @@ for r in range(R):
 """
 
 
+@pytest.mark.slow
 def test_the_rnn_in_triton() -> None:
     """In Triton's interpreter, against float64 cells of torch.nn."""
     pytest.importorskip("triton", reason="triton is not installed", exc_type=ImportError)

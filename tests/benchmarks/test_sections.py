@@ -48,7 +48,7 @@ def test_every_section_says_what_it_does(name: str, bench: Bench) -> None:
     assert names
 
 
-@pytest.mark.parametrize("name", ["single", "instrumented", "packing"])
+@pytest.mark.parametrize("name", [pytest.param("single", marks=pytest.mark.slow), "instrumented", "packing"])
 def test_sections_that_take_turns(name: str, bench: Bench) -> None:
     rows = run.section(name).jobs(bench)[0].run()
     assert {item.section for item in rows} == {name}
@@ -238,6 +238,7 @@ sys.exit(main(["bench", "--quick", "--only", "packing,sweep,harness"]))
 """
 
 
+@pytest.mark.slow
 def test_a_machine_that_has_little_more_than_torch(tmp_path: Path) -> None:
     """Sections that need what is missing say so; the CSV is written."""
     done = subprocess.run(

@@ -50,8 +50,13 @@ def install(folder: Path, entry: str, module: str, text: str) -> None:
     ("page", "entry", "overrides"),
     [
         ("adding_a_cell.md", "cell.mgu", ["cell=mgu", "cell.hidden_size=5"]),
-        ("adding_an_initialisation.md", "init.scaled_identity", ["cell=gru", "init=scaled_identity", "init.scale=0.5"]),
-        ("adding_a_task.md", "task.first_sign", ["task=first_sign"]),
+        pytest.param(
+            "adding_an_initialisation.md",
+            "init.scaled_identity",
+            ["cell=gru", "init=scaled_identity", "init.scale=0.5"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("adding_a_task.md", "task.first_sign", ["task=first_sign"], marks=pytest.mark.slow),
     ],
 )
 def test_a_page_adds_a_thing_that_trains(tmp_path: Path, page: str, entry: str, overrides: list[str]) -> None:
@@ -64,6 +69,7 @@ def test_a_page_adds_a_thing_that_trains(tmp_path: Path, page: str, entry: str, 
     assert bounds.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_page_adds_a_probe_that_is_measured(tmp_path: Path) -> None:
     ((name, text),) = blocks("measuring.md").items()
     install(tmp_path, "probe.first_gate", Path(name).stem, text)
@@ -163,6 +169,7 @@ def test_the_readmes_notebook_runs() -> None:
     assert len(found["outcomes"]) == 4
 
 
+@pytest.mark.slow
 def test_a_page_adds_an_experiment_that_is_reproduced(tmp_path: Path) -> None:
     for name, text in blocks("adding_an_experiment.md").items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ def cost() -> ModuleType:
     return experiment.read("achilles_heel").module("measure")
 
 
+@pytest.mark.slow
 def test_every_network_is_measured_in_every_way(cost: ModuleType, tmp_path: Path) -> None:
     asked = {"lengths": [3], "batches": [1, 2], "packs": [1, 2], "device": "cpu", "rounds": 1, "seconds": 0.0}
     table = cost.measure(asked, tmp_path)

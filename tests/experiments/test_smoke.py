@@ -17,6 +17,7 @@ from goldfish.cli import main
 from goldfish.papers import experiment
 from goldfish.papers.plan import plan
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 

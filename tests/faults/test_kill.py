@@ -14,9 +14,8 @@ from tests.faults.conftest import Whole
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, marks=pytest.mark.sample), pytest.param(20, marks=pytest.mark.faults)]
+    "kills", [1, pytest.param(3, marks=pytest.mark.sample), pytest.param(20, marks=pytest.mark.faults)]
 )
-@pytest.mark.slow
 def test_kill_9_at_random_moments(kills: int, whole: Whole, tmp_path: Path) -> None:
     moments = random.Random(kills)
     killed = rounds = 0

@@ -9,8 +9,6 @@ import pytest
 from pyarrow import parquet
 from tests.golden import runs
 
-pytestmark = pytest.mark.slow
-
 
 def test_every_number_is_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = parquet.read_table(runs.KEPT)

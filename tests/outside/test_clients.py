@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import goldfish
 from goldfish.tracking.store import Store
 
+pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf"
 
 

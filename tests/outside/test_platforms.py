@@ -168,6 +168,7 @@ print([main([command]) for command in ("train", "reproduce", "export", "status",
 """
 
 
+@pytest.mark.slow
 def test_windows_measures_and_draws_and_says_where_sweeps_run(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", WINDOWS]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

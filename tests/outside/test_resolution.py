@@ -65,6 +65,7 @@ def test_it_resolves(key: Key, resolutions: dict[Key, Future[Done]]) -> None:
         assert found <= {line.partition(" ;")[0] for line in LOCK.read_text(encoding="utf-8").splitlines()}
 
 
+@pytest.mark.slow
 def test_constraints_have_every_dependency() -> None:
     """What pyproject.toml names is pinned within what it allows; `make lock` writes constraints.txt anew."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

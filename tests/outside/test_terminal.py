@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.outside.conftest import SWEEP, command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("line", "code", "said"),

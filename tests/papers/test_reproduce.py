@@ -180,6 +180,7 @@ def test_export_writes_every_run(study: Path, capsys: pytest.CaptureFixture[str]
     assert not Path("none.csv").exists()
 
 
+@pytest.mark.slow
 def test_hydras_other_launchers_find_the_same_runs(study: Path) -> None:
     """In processes of their own, joblib's and submitit's jobs compose each run anew: runs that are recorded already.
 

@@ -89,6 +89,7 @@ def redraw(folder: Path, hash_seed: str) -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_forgetting_is_redrawn_byte_for_byte_without_torch_or_mlflow(folder: Path, tmp_path: Path):
     said = redraw(folder, "1")
     assert said["files"] == FILES
