@@ -258,6 +258,7 @@ print((peak() - before) / 1e6)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_hundred_thousand_steps(name: str) -> None:
     """Norms included, within 2 GB; what is kept of each step is its state and not its gates: 26 MB and not 150."""
@@ -304,6 +305,7 @@ print(ROWS, found.hexdigest())
 AVX2 = "+64bit,+avx,+avx2,+bmi,+bmi2,+cx8,+f16c,+fma,+fxsr,+mmx,+popcnt,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not product.WIDE, reason="this machine has no AVX-512 to compare with")
 def test_the_same_bits_with_narrower_vectors(tmp_path: Path) -> None:
     """Kernels built for AVX2, with its tiles, give what those for AVX-512 give."""

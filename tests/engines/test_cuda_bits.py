@@ -37,7 +37,7 @@ def _tiles(emulator: Emulator) -> set[int]:
     return {dict(kernel.macros)["ROWS"] for kernel in emulator.launched if kernel.name == "backward"}
 
 
-@pytest.mark.parametrize("shape", [(24, 7, 2, 1), (33, 32, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(24, 7, 2, 1), pytest.param((33, 32, 1, 3), marks=pytest.mark.slow)], ids=str)
 @each_cuda_case
 def test_packs(case: Case, shape: tuple[int, int, int, int], small: Emulator) -> None:
     """shape: H, B, L, D. Alone, in 2, in 16, in another order, with gradients and without."""
@@ -75,6 +75,7 @@ def _assert_same(found: Tensors, expected: Tensors) -> None:
         assert torch.equal(found[name], value), name
 
 
+@pytest.mark.slow
 @each_cuda_case
 def test_tiles(case: Case, folder: Path) -> None:
     """Tiles of 1, 2, 4 and 8 rows, of which the last is never full."""
@@ -85,6 +86,7 @@ def test_tiles(case: Case, folder: Path) -> None:
         assert _tiles(emulator) == {1, 2, 4, 8}
 
 
+@pytest.mark.slow
 def test_the_fastest_tile_is_taken(folder: Path) -> None:
     """Timed once for a problem, of the tiles that the sequences can fill; the numbers stay the same to the bit."""
     case, shape = Case("gru", None, "cuda"), (24, 3, 5, 2)
@@ -102,6 +104,7 @@ def test_the_fastest_tile_is_taken(folder: Path) -> None:
     tiles.forget()
 
 
+@pytest.mark.slow
 @each_cuda_case
 def test_orders_of_threads(case: Case, folder: Path) -> None:
     """A missing barrier lets some orders see what others do not."""
@@ -112,6 +115,7 @@ def test_orders_of_threads(case: Case, folder: Path) -> None:
             _assert_same(_outcome(case, (24, 5, 20, 3), rows=4), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "H"), [("rnn", 200), ("lstm", 100), ("gru", 120)])
 def test_where_weights_are_kept(cell: str, H: int, folder: Path) -> None:
     """In registers and shared memory, in all three places, and in registers and L2."""
@@ -145,6 +149,7 @@ GRAPHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", GRAPHS, ids=lambda test: test.__name__.removeprefix("test_"))
 @each_cuda_case
 def test_graphs(case: Case, test: object, small: Emulator) -> None:

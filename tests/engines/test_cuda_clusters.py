@@ -14,7 +14,7 @@ from tests.engines.test_cuda_bits import _assert_same, _outcome
 from goldfish.config import registry
 from goldfish.engines.cuda import plan
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.slow]  # compiles a kernel for each size
 each_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from goldfish.engines.cuda import gemm, source
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.slow]  # compiles a kernel for each size
 
 
 @pytest.fixture(scope="module")

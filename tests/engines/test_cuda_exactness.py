@@ -24,6 +24,7 @@ def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @each_loss
 @each_cuda_case
 def test_float64(case: Case, layers: int, loss: str) -> None:
@@ -43,6 +44,7 @@ def test_float32(case: Case, layers: int, loss: str) -> None:
     assert max(worst.values()) <= 2e-6, worst
 
 
+@pytest.mark.slow
 @each_cuda_case
 def test_a_thousand_steps(case: Case) -> None:
     """1e-4 relative at every step, down to 1e-200, in float32."""
@@ -51,6 +53,7 @@ def test_a_thousand_steps(case: Case) -> None:
     assert max(worst.values()) <= 1e-4, worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (3, 1, 7, 2, 2), (5, 9, 1, 1, 3), (33, 3, 6, 2, 1), (50, 2, 4, 1, 130)], ids=str
 )
@@ -98,6 +101,7 @@ def _problem(case: Case, gain: float, T: int = 400, layers: int = 2) -> tuple[Te
     return weights, torch.randn(1, 3, T, 2)
 
 
+@pytest.mark.slow
 @each_cuda_case
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_losses_that_reach_far_apart_steps(case: Case, dtype: torch.dtype) -> None:
@@ -117,6 +121,7 @@ def test_losses_that_reach_far_apart_steps(case: Case, dtype: torch.dtype) -> No
     assert vanished < -200
 
 
+@pytest.mark.slow
 def test_exploding_gradients() -> None:
     """Norms far beyond float32's 2^128; where they are, its gradients are infinite."""
     case = Case("rnn", "identity", "cuda")
@@ -130,6 +135,7 @@ def test_exploding_gradients() -> None:
     assert not gradient.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-42, 1e37])
 @each_cuda_case
 def test_faint_and_loud_losses(case: Case, size: float) -> None:
@@ -160,6 +166,7 @@ def test_weights_are_aligned() -> None:
         assert function._aligned(given).data_ptr() % 16 == 0
 
 
+@pytest.mark.slow
 def test_saturated_units_keep_their_slope() -> None:
     """1 - tanh² of pre-activations near ±12 is 1e-10, where float32's tanh is ±1."""
     case = Case("rnn", "tanh", "cuda")
@@ -175,6 +182,7 @@ def test_saturated_units_keep_their_slope() -> None:
     torch.testing.assert_close(measured[:, :, -1].double(), gradient[:, :, -1], rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_a_broken_sample_stays_alone() -> None:
     """NaN in one sample of one replica: every other number keeps its bits, and its own norms are NaN."""
     case = Case("lstm", None, "cuda")

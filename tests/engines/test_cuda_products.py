@@ -29,6 +29,7 @@ def _close(found: Tensor, expected: Tensor) -> None:
     assert error <= (1e-6 if found.dtype == torch.float32 else 1e-14)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 0, 0), (150, 8, 32, 4, 7), (300, 5, 33, 2, 3), (70, 12, 130, 0, 0)], ids=str
@@ -54,6 +55,7 @@ def test_weight_gradients(shape: tuple[int, ...], dtype: torch.dtype, monkeypatc
                                        initial if initial is None else initial[1:]), found[1:])  # fmt: skip
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("shape", [(70, 3, 40), (5, 36, 130), (130, 1, 1), (9, 20, 64)], ids=str)
 def test_projections(shape: tuple[int, int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +149,7 @@ def test_norms(size: int, dtype: torch.dtype) -> None:
     assert torch.equal(gemm.norms(rows[1:2].clone()), found[1:2])
 
 
+@pytest.mark.slow
 def test_many_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a grid's first side takes more than 65535 blocks: all that counts replicas or chunks stands there."""
     grids = []

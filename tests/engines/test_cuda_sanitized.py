@@ -30,6 +30,7 @@ def test_some_sizes(tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in said] == ["tiles [1, 2, 4, 8]"] * 3
 
 
+@pytest.mark.slow
 def test_a_fault_is_reported(tmp_path: Path) -> None:
     """Sums that start on 8 bytes are what the sanitizer stops at."""
     found = cuda_sanitized.start(tmp_path, "rnn:float32:16", "--shifted")

@@ -67,6 +67,7 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return compared
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("_emulator")
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ def test_right_kernels_are_trusted(cell: Any, dtype: torch.dtype) -> None:
     assert "H=12" in str(found)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("_emulator")
 def test_a_verdict_is_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +146,7 @@ def test_wrong_kernels_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
         assert verdict.remembered(CPU) == [found]
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("_emulator")
 def test_wrong_norms_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +206,7 @@ def test_the_others_are_compared_nevertheless(cache: Path, monkeypatch: pytest.M
     assert len(list(cache.glob("verdict-*.json"))) == 2
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_process_that_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of its own with the real comparison, on the emulator; the names of torch's dtypes and cells arrive."""
