@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections import Counter
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(name) for name in SLOW):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: a test that collects garbage need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def skips(config: pytest.Config) -> Skips:

@@ -129,6 +129,7 @@ def test_operations_counted_by_hand() -> None:
     assert floor.flops(shape) == 5 * 3 * (forward + backward)
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_the_fastest_library_on_its_fastest_path_and_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_graphs_die_at_once(case: Case) -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 @each_case
 def test_memory_does_not_grow(case: Case) -> None:
     """Fifty training steps hold no more tensors and lend no more buffers than three."""

@@ -22,7 +22,13 @@ def test_there_are_results() -> None:
     assert ("forgetting", "cpu") in KEPT
 
 
-@pytest.mark.parametrize(("name", "scale"), KEPT)
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        pytest.param(*kept, marks=[pytest.mark.slow] * (kept != ("forgetting", "cpu")), id="-".join(kept))
+        for kept in KEPT
+    ],
+)
 def test_rebuilt_from_the_tables(name: str, scale: str, tmp_path: Path) -> None:
     found = experiment.read(name)
     place = results.published(found, scale)

@@ -63,6 +63,7 @@ def test_sigterm_at_random_moments(times: int, whole: Whole, tmp_path: Path) -> 
         sweeps.check_whole(folder, whole.contents)
 
 
+@pytest.mark.slow
 def test_ctrl_c_goes_on_where_it_stopped(whole: Whole, tmp_path: Path) -> None:
     code, err = stop(half_way(tmp_path), signal.SIGINT, group=True)
     assert code == 130
