@@ -24,10 +24,7 @@ def test_there_are_results() -> None:
 
 @pytest.mark.parametrize(
     ("name", "scale"),
-    [
-        pytest.param(*kept, marks=[pytest.mark.slow] * (kept != ("forgetting", "cpu")), id="-".join(kept))
-        for kept in KEPT
-    ],
+    [pytest.param(*kept, marks=[] if kept == ("forgetting", "cpu") else pytest.mark.slow) for kept in KEPT],
 )
 def test_rebuilt_from_the_tables(name: str, scale: str, tmp_path: Path) -> None:
     found = experiment.read(name)
