@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,24 @@ def test_what_answers_at_once_imports_nothing_heavy_at_its_top(path: Path) -> No
     assert not {name.partition(".")[0] for name in imported(top)} & HEAVY - allowed
 
 
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    names = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in modules()}
+    edges = {}
+    for name, path in names.items():
+        tree = without_type_checking(ast.parse(path.read_text(encoding="utf-8")))
+        top = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+        reached = {item for node in top for item in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        edges[name] = reached & names.keys() - {name}
+    assert list(TopologicalSorter(edges).static_order())  # raises CycleError
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_stay_readable(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
     assert path.name != "utils.py"
+    functions = [
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    long = [node.name for node in functions if node.end_lineno and node.end_lineno - node.lineno >= 60]
+    assert long == []
