@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from goldfish.composing.compose import Composer
+    from goldfish.composing.overrides import Setting
+    from goldfish.config.config import Config
 
 
 @dataclass
@@ -59,16 +61,20 @@ class PackedLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before launching."""
-        self.composer = _composer(hydra_context, config)
+        self.composer = _composer(hydra_context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Train the runs of another sweeper, which has them as texts. Raises what `train` raises."""
+        assert self.composer is not None
+        settings = [[self.composer.setting(line) for line in lines] for lines in job_overrides]
+        return self.train([self.composer.config(point) for point in settings])
+
+    def train(self, configs: Sequence["Config"]) -> Sequence[JobReturn]:
         """Train the runs. Raises ConfigError before anything starts, FailedRunsError after everything is done."""
         from goldfish.sweep.launch import launch
 
-        assert self.composer is not None
-        configs = [self.composer.config([self.composer.setting(line) for line in lines]) for lines in job_overrides]
         launch(configs, **self.options)
-        return [_completed(lines) for lines in job_overrides]
+        return [JobReturn(status=JobStatus.COMPLETED) for _ in configs]
 
 
 class GoldfishSweeper(Sweeper):
@@ -83,26 +89,27 @@ class GoldfishSweeper(Sweeper):
         """Called by Hydra before sweeping."""
         from hydra.core.plugins import Plugins
 
-        self.composer = _composer(hydra_context, config)
+        self.composer = _composer(hydra_context)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        if isinstance(self.launcher, PackedLauncher):
-            self.launcher.composer = self.composer  # what is composed once need not be again
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Launch every run of the sweep once. Raises ConfigError before anything starts."""
         from goldfish.sweep.launch import FailedRunsError
 
         assert self.launcher is not None
-        results = self.launcher.launch(self.jobs(arguments), initial_job_idx=0)
+        runs = self.runs(arguments)
+        if isinstance(self.launcher, PackedLauncher):
+            return self.launcher.train([config for _, config in runs])
+        results = self.launcher.launch([[str(setting) for setting in point] for point, _ in runs], initial_job_idx=0)
         errors = [result._return_value for result in results if result.status is JobStatus.FAILED]
         if errors:
             raise FailedRunsError([reason for error in errors for reason in _reasons(error)], len(results))
         return results
 
-    def jobs(self, arguments: Sequence[str]) -> list[list[str]]:
-        """The overrides of every run, each run once however many grids hold it. Raises ConfigError."""
+    def runs(self, arguments: Sequence[str]) -> list[tuple[Sequence["Setting"], "Config"]]:
+        """The settings and the configuration of every run, each once however many grids hold it. Raises ConfigError."""
         from goldfish.composing import grids, overrides
 
         assert self.composer is not None
@@ -110,15 +117,15 @@ class GoldfishSweeper(Sweeper):
         _, own = overrides.split(arguments, options)
         given = {override.key_or_group: overrides.axis(override, options) for override in own}
         united = {name: grids.axes(_plain(f"grids.{name}", grid), options) for name, grid in self.grids.items()}
-        points = grids.points(grids.axes(_plain("params", self.params), options), united, given)
-        return [[str(setting) for setting in point] for point, _ in self.composer.distinct(points)]
+        return self.composer.distinct(grids.points(grids.axes(_plain("params", self.params), options), united, given))
 
 
-def _composer(hydra_context: HydraContext, config: DictConfig) -> "Composer":
-    from goldfish.composing.compose import Composer
+def _composer(hydra_context: HydraContext) -> "Composer":
+    """The composer that has read the command line of `goldfish train`; no other program uses these plugins."""
+    from goldfish.composing.command_line import Context
 
-    lines = [str(line) for line in config.hydra.overrides.hydra]
-    return Composer(hydra_context.config_loader, str(config.hydra.job.config_name), lines)
+    assert isinstance(hydra_context, Context)
+    return hydra_context.composer
 
 
 def _reasons(error: BaseException) -> list[str]:
@@ -135,9 +142,3 @@ def _plain(key: str, values: Any) -> dict[str, Any]:
     container = OmegaConf.to_container(OmegaConf.create(dict(values)))
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def _completed(lines: Sequence[str]) -> JobReturn:
-    done = JobReturn(overrides=lines, status=JobStatus.COMPLETED)
-    done.return_value = None
-    return done

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from goldfish.cli import main
+from goldfish.composing import overrides
 from goldfish.config.config import resolve
 
 EXAMPLE = "cell=rnn,lstm,gru init=pytorch,orthogonal task=adding task.length=20,40 seed=0,1 trainer.max_steps=50"
@@ -46,6 +49,32 @@ def test_every_combination_is_one_sweep(here, trained) -> None:
         "checkpoint_steps": None,
     }
     assert left(here) == []
+
+
+@pytest.mark.parametrize("words", [["optimizer.lr=0.0123"], ["-m", "optimizer.lr=0.0123,0.0456", "seed=0,1,2"]])
+def test_a_value_is_read_once_and_checked_once_for_each_run(
+    trained, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """From the command line to the sweep no value becomes a text again, and no configuration is resolved twice."""
+    parsed: list[str] = []
+    resolved: list[Any] = []
+    parse = OverridesParser.parse_overrides
+
+    def parsing(self: OverridesParser, overrides: list[str]) -> Any:
+        parsed.extend(line for line in overrides if "lr=" in line)
+        return parse(self, overrides)
+
+    def resolving(values: Any) -> Any:
+        resolved.append(values["optimizer"]["lr"])
+        return resolve(values)
+
+    overrides.parse.cache_clear()
+    monkeypatch.setattr(OverridesParser, "parse_overrides", parsing)
+    monkeypatch.setattr("goldfish.config.config.resolve", resolving)
+    assert main(["train", *words]) == 0
+    assert parsed == [word for word in words if "lr=" in word]
+    assert len(resolved) == len(trained.configs)
+    assert all(isinstance(rate, float) for rate in resolved)
 
 
 def test_a_fixed_key_may_belong_to_a_choice_that_is_swept(trained) -> None:

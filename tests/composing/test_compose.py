@@ -192,7 +192,7 @@ def test_what_only_composing_shows(composer: Composer, said: str, told: str) -> 
 
 
 def test_hydras_own_overrides_are_named_when_they_are_wrong() -> None:
-    with pytest.raises(ConfigError, match=r"^hydra.jbo=1: Could not override 'hydra.jbo'"):
+    with pytest.raises(ConfigError, match=r"^Could not override 'hydra.jbo'\.$"):
         Composer(compose.loader(), hydra=["hydra.verbose=true", "hydra.jbo=1"]).master()
 
 

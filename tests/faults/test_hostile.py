@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tests.stores import copy_store
 
 from goldfish.cli import main
@@ -33,48 +32,35 @@ class Evil:
         return Path.touch, (Path(CANARY),)
 
 
-FAR, SWEEPER = {"x": "${evil}"}, "hydra_plugins.goldfish.GoldfishSweeper"
-DECODED = "${oc.decode:'{x:{_target_:evil.run}}'}"
-LOGS = {"version": 1, "root": {"handlers": ["x"]}}
-FILES: dict[str, Any] = {  # what somebody else's folder of configurations may hold
+FILES: dict[str, str] = {  # what somebody else's folder of configurations may hold
     "tag.yaml": "defaults: [settings, _self_]\nx: !!python/object/apply:pathlib.Path.touch [executed]\n",
     "name.yaml": "defaults: [settings, _self_]\nx: !!python/name:os.system\n",
-    "module.yaml": "defaults: [settings, _self_]\nx: !!python/module:evil\n",
     "broken.yaml": "defaults: [settings, _self_]\nx: [1, 2\n",
-    "search.yaml": {"defaults": ["settings", "_self_"], "hydra": {"searchpath": ["pkg://evil"]}},
-    "far.yaml": {"defaults": ["settings", "_self_"], "evil": "TARGET", "hydra": {"sweeper": {"params": FAR}}},
-    "decoded.yaml": {"defaults": ["settings", "_self_"], "hydra": {"sweeper": {"params": DECODED}}},
-    "cell/evil.yaml": {"hydra": {"callbacks": {"x": "TARGET"}}},
     "cell/tag.yaml": "name: !!python/object/apply:pathlib.Path.touch [executed]\n",
-    "hydra/job_logging/factory.yaml": LOGS | {"handlers": {"x": {"()": "evil.run"}}},
-    "hydra/job_logging/handler.yaml": LOGS | {"handlers": {"x": {"class": "evil.Handler"}}},
-    "hydra/job_logging/stream.yaml": LOGS | {"handlers": {"x": {"class": "logging.StreamHandler", "stream": "ext://evil.run"}}},
-    "hydra/job_logging/file.yaml": LOGS | {"handlers": {"x": {"class": "logging.FileHandler", "filename": "executed"}}},
-    "hydra/launcher/evil.yaml": {"_target_": "evil.run"},
-    "hydra/sweeper/evil.yaml": {"_target_": SWEEPER, "params": {"x": "TARGET"}, "grids": {}},
-}  # fmt: skip
-TARGET = {"_target_": "pathlib.Path.touch", "_args_": [CANARY]}
+}
 EXPERIMENTS = {
     "tag": "base: !!python/object/apply:pathlib.Path.touch [executed]\nscales: {cpu: {}}\n",
-    "upwards": "base: {seed: 0}\ngrids: {a: {cell: rnn}}\nscales: {'../../..': {}}\n",
     "target": "base: {seed: 0, _target_: evil.run}\ngrids: {a: {cell: rnn}}\nscales: {cpu: {}}\n",
     "laughs": "base: {seed: [&a [1, 1, 1], &b [*a, *a, *a], &c [*b, *b, *b], [*c, *c, *c]]}\nscales: {cpu: {}}\n",
 }
 CASES = (  # the command, with the folder of configurations as {dir}, and what its answer holds
-    ("train +hydra.callbacks.x._target_=evil.run", "cannot name code"),
-    ("train -m seed=0,1 +hydra.callbacks.x._target_=torch.load", "cannot name code"),
+    ("train +hydra.callbacks.x._target_=evil.run", "mean something here"),
+    ("train -m seed=0,1 +hydra.callbacks.x._target_=torch.load", "mean something here"),
     ("train -m seed=0,1 +hydra.sweeper.params.x={_target_:evil.run}", "cannot name code"),
-    ("train -m --config-dir {dir} --config-name decoded seed=0,1", "cannot name code"),
+    ("train -m seed=0,1 hydra.sweeper.params=${oc.decode:'{x:{_target_:evil.run}}'}", "cannot name code"),
+    ("train -m seed=0,1 hydra.sweeper.params=${oc.decode:'{x:{_tar${x}get_:evil.run}}'}", "cannot name code"),
     ("train -m seed=0,1 hydra.launcher._target_=evil.run", "cannot name code"),
+    ("train -m seed=0,1 hydra/launcher={_target_:evil.run}", "mean something here"),
+    ("train -m seed=0,1 hydra/launcher@hydra.sweeper=evil", "goes to its own place"),
+    ("train -m seed=0,1 hydra/launcher=evil", "choices"),
     ("train hydra.sweeper._target_=evil.run", "cannot name code"),
+    ("train +hydra.job_logging.handlers.x.class=evil.run", "mean something here"),
+    ("train +hydra.hydra_logging={handlers:{x:{class:evil.run}}}", "mean something here"),
     ("train cell={_target_:evil.run}", "unknown key"),
     ("train cell._target_=evil.run", "unknown key"),
     ("train +evil._target_=evil.run", "unknown key"),
-    ("train hydra.searchpath=[pkg://evil]", "hydra.searchpath"),
-    ("train +hydra.job.env_set.LD_PRELOAD=evil.so", "hydra.job.env_set"),
-    ("train hydra.run.dir=../../up", "upwards"),
-    ("train hydra.sweep.dir=/tmp/../etc", "upwards"),
-    ("train hydra.job.name=../up", "upwards"),
+    ("train hydra.searchpath=[pkg://evil]", "mean something here"),
+    ("train +hydra.job.env_set.LD_PRELOAD=evil.so", "mean something here"),
     ("train cell=../../evil", "choices"),
     ("train task=/etc/passwd", "choices"),
     ("train engine=evil:run", "choices"),
@@ -85,26 +71,13 @@ CASES = (  # the command, with the folder of configurations as {dir}, and what i
     ("train --config-name ../../../etc/passwd", "--config-name"),
     ("train --config-dir {dir} --config-name tag", "not YAML"),
     ("train --config-dir {dir} --config-name name", "not YAML"),
-    ("train --config-dir {dir} --config-name module", "not YAML"),
     ("train --config-dir {dir} --config-name broken", "not YAML"),
-    ("train --config-dir {dir} --config-name search", "hydra.searchpath"),
-    ("train --config-dir {dir} --config-name search --info searchpath", "hydra.searchpath"),
     ("train --config-dir {dir} --config-name tag --hydra-help", "not YAML"),
-    ("train -m --config-dir {dir} --config-name far seed=0,1", "cannot name code"),
     ("train --config-dir {dir} cell=tag", "not YAML"),
-    ("train --config-dir {dir} +cell@_global_=evil", "write"),
-    ("train --config-dir {dir} hydra/job_logging=factory", "hydra/job_logging"),
-    ("train --config-dir {dir} hydra/job_logging=handler", "hydra/job_logging"),
-    ("train --config-dir {dir} hydra/job_logging=stream", "hydra/job_logging"),
-    ("train --config-dir {dir} hydra/job_logging=file", "hydra/job_logging"),
-    ("train -m --config-dir {dir} hydra/launcher=evil seed=0,1", "cannot name code"),
-    ("train -m --config-dir {dir} hydra/sweeper=evil seed=0,1", "cannot name code"),
     ("train task=mnist task.data={dir}/data", "cannot be read as parquet"),
     ("reproduce tag", "experiment.yaml"),
     ("reproduce target", "_target_"),
     ("reproduce laughs", "not of lists"),
-    ("reproduce upwards --scale ../../..", "--scale"),
-    ("figures upwards --scale ../../..", "--scale"),
     ("reproduce ../../up", "no such experiment"),
     ("figures /etc", "no such experiment"),
     ("export --to runs.pkl", "--to"),
@@ -140,11 +113,10 @@ def _trains(configs: list[Config], **options: Any) -> Report:
 @pytest.fixture
 def configurations(tmp_path: Path) -> Path:
     """A folder of configurations of somebody else, and of data."""
-    for name, content in FILES.items():
+    for name, text in FILES.items():
         path = tmp_path / "conf" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = content if isinstance(content, str) else yaml.safe_dump(content).replace("TARGET", str(TARGET))
-        path.write_text(text if not name.endswith("cell/evil.yaml") else f"# @package _global_\n{text}")
+        path.write_text(text)
     data = tmp_path / "conf" / "data"
     data.mkdir()
     for split in ("train", "test"):

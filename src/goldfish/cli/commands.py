@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     """One run, or a sweep with -m."""
-    from goldfish.cli.train import train
+    from goldfish.composing.command_line import train
     from goldfish.sweep.launch import FailedRunsError
 
     try:

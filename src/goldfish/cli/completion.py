@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def complete(arguments: Sequence[str]) -> int:
     """Do what Hydra's `-sc` does, `install=<shell>`, `uninstall=<shell>` or `query=<shell>`, for the whole program."""
-    from goldfish.cli.train import train
+    from goldfish.composing.command_line import train
 
     if any(argument.startswith("query=") for argument in arguments):
         program, _, line = os.environ.get("COMP_LINE", "").lstrip().partition(" ")

@@ -14,22 +14,20 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import goldfish
-from goldfish.composing import confine, overrides
+from goldfish.composing import overrides
 from goldfish.composing.overrides import Setting
 from goldfish.config import config, registry
 from goldfish.config.config import Config
@@ -60,34 +58,10 @@ def search_path(primary: str | None = None, additional: str | None = None) -> Co
     return path
 
 
-class Loader(ConfigLoaderImpl):
-    """Hydra's loader, which refuses in one line what names code to be run, before anybody could run it."""
-
-    def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
-        """Compose as Hydra does. Raises ConfigError for what `confine.check` refuses, and for YAML that is none."""
-        try:
-            composed = super().load_configuration(*arguments, **options)
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"not YAML that a configuration may hold: {' '.join(str(error).split())}") from error
-        confine.check(composed)
-        return composed
-
-    def _process_config_searchpath(
-        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
-    ) -> None:
-        """A search path may name Python packages, and looking for one imports it."""
-        loaded = None if config_name is None else repo.load_config(config_path=config_name)
-        asked = [override.key_or_group for override in parsed_overrides]
-        inside = loaded is not None and OmegaConf.select(loaded.config, "hydra.searchpath") is not None
-        if inside or "hydra.searchpath" in asked:
-            raise ConfigError("hydra.searchpath: not supported; --config-dir adds a folder")
-        super()._process_config_searchpath(config_name, parsed_overrides, repo)
-
-
 def loader(path: ConfigSearchPath | None = None) -> ConfigLoader:
     """Hydra's loader without the rest of Hydra."""
     setup_globals()
-    return Loader(path or search_path())
+    return ConfigLoaderImpl(path or search_path())
 
 
 @cache
@@ -133,8 +107,8 @@ class Composer:
         self.loader = loader
         self.config_name = config_name
         self.hydra = list(hydra)
+        self._masters: dict[tuple[str, ...], DictConfig] = {}
         self._templates: dict[tuple[str, ...], Values] = {}
-        self._master: DictConfig | None = None
         self._options: dict[str, list[str]] = {}
 
     def options(self, group: str) -> list[str]:
@@ -151,11 +125,12 @@ class Composer:
         overrides.check(override, self.options)
         return overrides.single(override, self.options)
 
-    def master(self) -> DictConfig:
-        """The configuration without any of the run's overrides, Hydra's own part included. Raises ConfigError."""
-        if self._master is None:
-            self._master = self._compose(())
-        return self._master
+    def master(self, choices: Sequence[Setting] = ()) -> DictConfig:
+        """What Hydra composes of some choices, its own part included. Raises ConfigError."""
+        key = tuple(str(choice) for choice in choices)
+        if key not in self._masters:
+            self._masters[key] = self._compose(key)
+        return self._masters[key]
 
     def config(self, settings: Sequence[Setting]) -> Config:
         """The resolved configuration of one run. Raises ConfigError for whatever no run can mean."""
@@ -181,7 +156,8 @@ class Composer:
         """The composed configuration of some choices, interpolations unresolved; never to be changed."""
         key = tuple(str(choice) for choice in choices)
         if key not in self._templates:
-            self._templates[key] = self._spliced(choices) or self._composed(key)
+            spliced = None if key in self._masters else self._spliced(choices)
+            self._templates[key] = spliced or _plain(self.master(choices))
         return self._templates[key]
 
     def _spliced(self, choices: tuple[Setting, ...]) -> Values | None:
@@ -202,37 +178,28 @@ class Composer:
                 spliced[choice.key] = alone[choice.key]
         return spliced
 
-    def _composed(self, choices: tuple[str, ...]) -> Values:
-        container = OmegaConf.to_container(self._compose(choices) if choices else self.master())
-        assert isinstance(container, dict)
-        return {str(key): value for key, value in container.items() if key != "hydra"}
-
     def _compose(self, choices: Sequence[str]) -> DictConfig:
         try:
-            return self._load([*self.hydra, *choices])
+            return self.loader.load_configuration(self.config_name, [*self.hydra, *choices], RunMode.RUN)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(f"{self._culprit(choices)}{one_line(error)}") from error
+            missing = isinstance(error, MissingConfigException) and error.missing_cfg_file == self.config_name
+            head = f"--config-name={self.config_name}: " if missing else ""
+            raise ConfigError(head + one_line(error)) from error
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not YAML that a configuration may hold: {error}") from error
 
-    def _load(self, lines: list[str]) -> DictConfig:
-        return self.loader.load_configuration(self.config_name, lines, RunMode.RUN)
 
-    def _culprit(self, choices: Sequence[str]) -> str:
-        """The first override that cannot be composed by itself, for the head of an error message."""
-        if self.config_name not in self.loader.get_group_options("", ObjectType.CONFIG):
-            return f"--config-name={self.config_name}: "
-        for line in [*self.hydra, *choices]:
-            try:
-                self._load([line])
-            except (HydraException, OmegaConfBaseException):
-                return f"{line}: "
-        return ""
+def _plain(composed: DictConfig) -> Values:
+    container = OmegaConf.to_container(composed)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items() if key != "hydra"}
 
 
 def one_line(error: BaseException) -> str:
     """What Hydra or OmegaConf complains about, without the lines that describe the object."""
-    told = "" if str(error).startswith("Error merging override") else str(error)
-    lines = (told.strip() or str(error.__cause__ or "").strip() or type(error).__name__).splitlines()
-    return " ".join(lines[:2] if lines[0].startswith("Could not override") else lines[:1])
+    told = str(error).strip() or str(error.__cause__ or "").strip() or type(error).__name__
+    override = told.partition("Error merging override ")[2]
+    return f"{override}: {str(error.__cause__).splitlines()[0]}" if override else told.splitlines()[0]
 
 
 def _place(point: Values, key: str, value: Any, setting: Setting) -> None:

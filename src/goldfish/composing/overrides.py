@@ -1,4 +1,4 @@
-"""Overrides as they are typed, `key=value` in Hydra's grammar: enumerated if they are sweeps, refused in one line."""
+"""Overrides as they are typed, `key=value` in Hydra's grammar: each is read once, into settings with typed values."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from goldfish.errors import ConfigError, nearest
 
 LISTS = ("probe", "trainer.probe_at", "trainer.callbacks", "trainer.loggers")  # keys whose value is a list
 Options = Callable[[str], Sequence[str]]  # the choices of a config group; none for a key that is no group
+HYDRA = ("hydra.launcher", "hydra.sweeper", "hydra.sweep", "hydra.mode", "hydra.verbose")  # what may be set of Hydra
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ def parse(line: str) -> Override:
 
 def _reason(error: HydraException) -> str:
     """What the grammar found wrong, without Hydra's frame around it."""
+    frame = ("Error parsing override", "Lexer", "^", "See http")
     lines = [part.strip() for part in str(error).splitlines()]
-    told = [
-        part for part in lines if part and not part.startswith(("Error parsing override", "Lexer", "^", "See http"))
-    ]
-    return f"not an override that Hydra can read: {told[0]}" if told else "not an override that Hydra can read"
+    told = [part for part in lines if part and not part.startswith(frame)]
+    return ": ".join(["not an override that Hydra can read", *told[:1]])
 
 
 def split(lines: Iterable[str], options: Options) -> tuple[list[str], list[Override]]:
@@ -57,23 +57,47 @@ def split(lines: Iterable[str], options: Options) -> tuple[list[str], list[Overr
 
     Raises ConfigError for bad syntax, additions and deletions, a key of no group, a choice that a group does not have.
     """
-    own, hydra = [], []
+    hydra: list[str] = []
+    own: list[Override] = []
+    chosen: set[str] = set()
     for line in lines:
         override = parse(line)
-        if not override.is_hydra_override():
-            check(override, options)
-            own.append(override)
-        elif override.is_sweep_override():
-            raise ConfigError(f"{line}: a sweep goes over keys of the run, not of Hydra")
-        else:
-            _check_choice(override, options)
+        if override.is_hydra_override():
+            _check_hydra(override, options)
             hydra.append(line)
-    _refuse_twice([override for override in own if is_choice(override, options)])
+            continue
+        check(override, options)
+        own.append(override)
+        if is_choice(override, options):
+            if override.key_or_group in chosen:
+                raise ConfigError(f"{line}: '{override.key_or_group}' is chosen twice")
+            chosen.add(override.key_or_group)
     return hydra, own
+
+
+def _check_hydra(override: Override, options: Options) -> None:
+    """Refuse what has no meaning here, and what could name code: Hydra calls whatever a `_target_` names."""
+    line, key = str(override.input_line), override.key_or_group
+    _check_form(override)
+    if override.is_sweep_override():
+        raise ConfigError(f"{line}: a sweep goes over keys of the run, not of Hydra")
+    if is_choice(override, options):
+        _check_choice(axis(override, options), options)
+    elif not any(f"{key}.".startswith(f"{known}.") for known in HYDRA):
+        raise ConfigError(f"{line}: of Hydra's own settings only {', '.join(HYDRA)} mean something here")
+    elif "_target_" in line or "${" in line:
+        raise ConfigError(f"{line}: a value cannot name code to be called, nor refer to another; choose {HYDRA[0]}=…")
 
 
 def check(override: Override, options: Options) -> None:
     """Refuse what no run can mean, whatever else is chosen."""
+    _check_form(override)
+    _check_key(override.key_or_group, str(override.input_line), options, added=override.is_add())
+    if is_choice(override, options):
+        _check_choice(axis(override, options), options)
+
+
+def _check_form(override: Override) -> None:
     line, key = str(override.input_line), override.key_or_group
     if not key:
         raise ConfigError(f"{line}: expected key=value")
@@ -81,38 +105,24 @@ def check(override: Override, options: Options) -> None:
         raise ConfigError(f"{line}: no key can be taken away; give it a value, {key}=…")
     if override.package is not None:
         raise ConfigError(f"{line}: a choice goes to its own place; write {key}=…")
-    head, _, inner = key.partition(".")
-    known = head in config.GROUPS or key in config.top_level()
+
+
+def _check_key(key: str, line: str, options: Options, *, added: bool = False) -> None:
+    known = key.partition(".")[0] in config.GROUPS or key in config.top_level()
     if not known and not options(key):
-        raise unknown(key, line)
-    if known and override.is_add():
-        _refuse_unknown(head, inner, override)
+        raise _unknown(key, line)
+    if known and added:
         raise ConfigError(f"{line}: a key is set without a +; write {line.lstrip('+')}")
-    if key in registry.GROUPS or options(key):
-        _check_choice(override, options)
 
 
-def _refuse_unknown(group: str, inner: str, override: Override) -> None:
-    """Refuse keys that nothing in the group has: without its + the override would only be refused later."""
-    value = override.value()
-    given = {inner: value} if inner else value if isinstance(value, dict) and group in config.GROUPS else {}
-    for name, item in given.items():
-        if name != "name" and not any(str(name).split(".")[0] in config.schema(group, at) for at in _choices(group)):
-            raise config.unknown_key(group, None, str(name), item)
-
-
-def unknown(key: str, line: str) -> ConfigError:
+def _unknown(key: str, line: str) -> ConfigError:
     """The error for a key outside every group: names the group that has it, or the nearest key."""
     inner = key.rsplit(".", 1)[-1]
-    homes = [group for group in config.GROUPS if any(inner in config.schema(group, name) for name in _choices(group))]
-    if homes:
-        return ConfigError(f"{line}: unknown key; did you mean '{homes[0]}.{inner}'?")
-    listing = nearest(key.split(".")[0], [*config.GROUPS, *config.top_level()])
-    return ConfigError(f"{line}: unknown key; {listing}")
-
-
-def _choices(group: str) -> Sequence[str | None]:
-    return registry.names(group) if group in registry.GROUPS else [None]
+    for group in config.GROUPS:
+        choices = registry.names(group) if group in registry.GROUPS else [None]
+        if any(inner in config.schema(group, name) for name in choices):
+            return ConfigError(f"{line}: unknown key; did you mean '{group}.{inner}'?")
+    return ConfigError(f"{line}: unknown key; {nearest(key.split('.')[0], [*config.GROUPS, *config.top_level()])}")
 
 
 def is_choice(override: Override, options: Options) -> bool:
@@ -120,24 +130,13 @@ def is_choice(override: Override, options: Options) -> bool:
     return bool(options(override.key_or_group)) and not isinstance(override.value(), dict)
 
 
-def _check_choice(override: Override, options: Options) -> None:
-    """Refuse a choice that its group does not have; a key that is no group passes."""
-    known = options(override.key_or_group)
-    if not known or not is_choice(override, options) or override.is_delete():
-        return
-    several = override.key_or_group == "probe"
-    for setting in axis(override, options):
-        for name in setting.value if several and isinstance(setting.value, list) else [setting.value]:
-            if name not in known:
-                raise ConfigError(f"{setting}: {nearest(name, known)}")
-
-
-def _refuse_twice(choices: Sequence[Override]) -> None:
-    seen = set()
-    for override in choices:
-        if override.key_or_group in seen:
-            raise ConfigError(f"{override.input_line}: '{override.key_or_group}' is chosen twice")
-        seen.add(override.key_or_group)
+def _check_choice(settings: Iterable[Setting], options: Options) -> None:
+    """Refuse choices that their group does not have."""
+    for setting in settings:
+        several = setting.key == "probe" and isinstance(setting.value, list)
+        for name in setting.value if several else [setting.value]:
+            if name not in options(setting.key):
+                raise ConfigError(f"{setting}: {nearest(name, options(setting.key))}")
 
 
 def axis(override: Override, options: Options) -> list[Setting]:
@@ -185,22 +184,25 @@ def written(key: str, values: Any, options: Options) -> list[Setting]:
         if nested and key not in LISTS:
             raise ConfigError(f"{key}: expected a list of numbers and texts, not of lists")
         return [setting for value in values for setting in written(key, value, options)]
-    override = parse(f"{key}={values if isinstance(values, str) else _text(key, values)}")
-    check(override, options)
-    return axis(override, options)
+    if isinstance(values, str):
+        override = parse(f"{key}={values}")
+        check(override, options)
+        return axis(override, options)
+    setting = Setting(key, values, _text(key, values))
+    _check_key(key, str(setting), options)
+    if options(key) and not isinstance(values, dict):
+        _check_choice([setting], options)
+    return [setting]
 
 
 def _text(key: str, value: Any) -> str:
+    """How the value would be typed."""
     if key in LISTS and isinstance(value, (list, tuple)):
         return f"[{','.join(_text(key, item) for item in value)}]"
     if key in LISTS and isinstance(value, dict):
         return f"{{{','.join(f'{name}:{_text(key, item)}' for name, item in value.items())}}}"
     if key in LISTS and isinstance(value, str):
         return value
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    raise ConfigError(f"{key}={value}: expected a number, a text or a list of them")
+    if value is not None and not isinstance(value, (bool, int, float)):
+        raise ConfigError(f"{key}={value}: expected a number, a text or a list of them")
+    return "null" if value is None else repr(value).lower()

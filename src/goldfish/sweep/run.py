@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
-from goldfish.config.config import Config, resolve
+from goldfish.config.config import Config
 from goldfish.sweep import machine, packs, starting
 from goldfish.sweep.ownership import Checkpoints, Ownership, sweep_out, tidy
 from goldfish.sweep.progress import Progress
@@ -42,7 +42,7 @@ def run_sweep(
     """Train and record the runs that the store does not hold yet.
 
     Args:
-        configs: the runs' configurations; everything is checked before anything starts.
+        configs: the runs' resolved configurations (goldfish.resolve), which has checked them.
         store: where outcomes go; it is created when it is not there.
         rerun: "stale" also repeats finished runs whose source has changed since, "all" repeats every run.
         workers: processes side by side, one torch thread each; by default all cores, or one for each GPU.
@@ -59,7 +59,7 @@ def run_sweep(
     Raises ConfigError for bad input, before anything is written; whatever makes recording or starting workers
     impossible; and, after what is trained has been recorded, KeyboardInterrupt or goldfish.sweep.signals.Terminated.
     """
-    workload = Workload([resolve(config) for config in configs], rerun)
+    workload = Workload(list(configs), rerun)
     machine.check(workload.configs)
     replayed = replay(store)
     for line in replayed.lines():
