@@ -19,7 +19,7 @@ DRIVER = """
 import json, os, shutil, sys, tempfile
 from collections import namedtuple
 from goldfish.cli import main
-import goldfish.cli.commands, goldfish.cli.train, goldfish.sweep.run, goldfish.tracking.client
+import goldfish.cli.commands, goldfish.composing.command_line, goldfish.sweep.run, goldfish.tracking.client
 Usage = namedtuple("Usage", "total used free")
 answers, top = [], os.getcwd()
 
