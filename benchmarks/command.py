@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from annotated_types import Ge
+import click
 
 from benchmarks.sections import SECTIONS
-from goldfish.cli.options import Parser, choice, parsed
-from goldfish.config.signatures import Parameter
-from goldfish.errors import ConfigError
+from goldfish.cli.commands import Choice
+from goldfish.errors import ConfigError, nearest
 
 ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "cuda")
 
 
-def bench(arguments: Sequence[str]) -> int:
-    """Measure and print, or render the page from the results. Raises ConfigError for bad input.
+def bench(arguments: Sequence[str]) -> None:
+    """Measure and print, or render the page from the results. Raises ConfigError for bad input."""
+    with command.make_context("goldfish bench", list(arguments)) as context:
+        command.invoke(context)
+
+
+@click.command(epilog=f"Sections: {', '.join(SECTIONS)}.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--device", type=Choice(DEVICES), default="cpu", show_default=True, help="What to measure on.")
+@click.option("--only", metavar="A,B", help="Measure these sections only.")
+@click.option("--quick", is_flag=True, help="Measure everything at smaller sizes, in a few minutes.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="The number of torch's threads.")
+@click.option("--update-results", is_flag=True, help="Write into benchmarks/results/<device>.")
+@click.option("--render", is_flag=True, help="Write docs/performance_table.md from the results, and end.")
+def command(device: str, only: str | None, quick: bool, threads: int, update_results: bool, render: bool) -> None:
+    """Time this project beside its peers in one interleaved run, as ratios.
 
     Processes that it starts find goldfish and benchmarks in the clone, wherever they run.
     """
-    args = parsed(_parser(), arguments)
-    device = choice("--device", args.device, DEVICES)
-    names = [choice("--only", name, SECTIONS) for name in args.only.split(",")] if args.only else list(SECTIONS)
-    threads = Parameter("threads", int, bound=Ge(1)).check("--threads", args.threads)
-    if args.quick and args.update_results:
+    names = only.split(",") if only else list(SECTIONS)
+    for name in names:
+        if name not in SECTIONS:
+            raise ConfigError(f"--only={name}: {nearest(name, SECTIONS)}")
+    if quick and update_results:
         raise ConfigError("--quick: cannot go with --update-results")
     from benchmarks import run
 
     places = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(places)
-    if args.render:
+    if render:
         print("Written: " + ", ".join(str(file) for file in run.render()))
     else:
-        run.run(names, device=device, threads=threads, quick=args.quick, update=args.update_results)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="goldfish bench",
-        description="Measure this project beside its peers in one interleaved run, as ratios.",
-        epilog=f"Sections: {', '.join(SECTIONS)}.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--device", default="cpu", metavar="|".join(DEVICES), help="what to measure on (cpu)")
-    parser.add_argument("--only", metavar="a,b", help="some sections only")
-    parser.add_argument("--quick", action="store_true", help="a look at everything in a few minutes, at smaller sizes")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (2)")
-    parser.add_argument("--update-results", action="store_true", help="write into benchmarks/results/<device>")
-    parser.add_argument("--render", action="store_true", help="write docs/performance_table.md from those, and end")
-    return parser
+        run.run(names, device=device, threads=threads, quick=quick, update=update_results)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 
 _LOADED = {  # exceptions of packages that are imported only where they are used
+    "sqlite3": "Error",
     "mlflow.exceptions": "MlflowException",
     "sqlalchemy.exc": "SQLAlchemyError",
     "filelock": "Timeout",
@@ -23,7 +23,7 @@ def line(error: BaseException) -> str | None:
         return ": ".join(
             [*(str(name) for name in (error.filename, error.filename2) if name is not None), error.strerror]
         )
-    if isinstance(error, (OSError, sqlite3.Error)) or any(isinstance(error, kind) for kind in _kinds()):
+    if isinstance(error, (OSError, *_kinds())):
         told = [part.strip() for part in str(error).splitlines() if part.strip()]
         return told[0] if told else type(error).__name__
     return None

@@ -23,11 +23,14 @@ def complete(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("line", "some"),
     [
-        ("goldfish ", {"train", "reproduce", "figures", "export", "status", "ui", "--help"}),
+        ("goldfish ", {"train", "reproduce", "figures", "export", "status", "ui", "bench"}),
         ("goldfish re", {"reproduce"}),
-        ("goldfish reproduce ", {"forgetting", "--scale", "--update-results", "--rerun"}),
+        ("goldfish --", {"--help", "--version"}),
+        ("goldfish reproduce ", {"forgetting"}),
+        ("goldfish reproduce --", {"--scale", "--update-results", "--rerun", "--all"}),
+        ("goldfish reproduce --rerun ", {"missing", "stale", "all"}),
         ("goldfish figures forg", {"forgetting"}),
-        ("goldfish export ", {"--to"}),
+        ("goldfish export --", {"--to"}),
         ("goldfish train ce", {"cell=", "cell."}),
         ("goldfish train cell=", {"cell=rnn", "cell=lstm", "cell=gru"}),
         ("goldfish train -m cell=lstm init=or", {"init=orthogonal"}),

@@ -11,7 +11,6 @@ from goldfish.cli import main
 from goldfish.config.config import recorded
 from goldfish.errors import ConfigError
 from goldfish.inspect import explain as module
-from goldfish.inspect.explain import explain
 from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.fingerprint import fingerprint
@@ -22,6 +21,12 @@ from goldfish.training.state.checkpoint import Found
 
 SAME = "cell=lstm init=chrono task=recall task.length=40 trainer.max_steps=600"
 STUDY = f"{SAME} tracking.experiment_name=study"
+
+
+def explain(words: list[str]) -> str:
+    """What is said of a run that one MLflow experiment has."""
+    (block,) = module.explain(words)
+    return "\n".join(block)
 
 
 def put(store: Store, outcome: Outcome, source: str = "", **provenance: str) -> str:
@@ -197,7 +202,7 @@ def test_what_names_no_run_or_several(store: Store) -> None:
         (["cel=lstm"], "did you mean 'cell'"),
         (["cell=rnn,lstm"], "several values"),
         (["'seed=1"], "quotation"),
-        ([], "expected a run"),
+        ([], "Missing argument"),
     ],
 )
 def test_bad_input(words: list[str], holds: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

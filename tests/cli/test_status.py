@@ -134,7 +134,7 @@ def test_the_newest_attempt_counts(store: Store, put: Put) -> None:
 def test_what_waits_to_be_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("goldfish.tracking.spool.keys", lambda state: {("study", of(0))})
     assert words(store)[0] == "waiting"
-    assert "waiting" in status.status()
+    assert "waiting" in status.status()[0][0]
 
 
 def test_counts_by_experiment(store: Store, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +157,7 @@ def test_counts_by_experiment(store: Store, put: Put, capsys: pytest.CaptureFixt
 
 
 def test_nothing_recorded(store: Store) -> None:
-    assert status.status() == f"nothing is recorded in {store.uri}"
+    assert status.status() == ([], [f"nothing is recorded in {store.uri}"])
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_picture_of_what_is_recorded(store: Store, put: Put) -> None:
     put(2, verdict="unsolved")
     put(0, cell="gru", verdict="solved")
     take(store, [1])
-    assert status.of_experiment("study", "cpu").splitlines()[:4] == [
+    assert status.of_experiment("study", "cpu")[:4] == [
         "study, as recorded: 4 runs (2 solved, 1 unsolved, 1 running)",
         "  recall T=40 gru·pytorch   #",
         "  recall T=40 lstm·pytorch  #>-",
@@ -265,7 +265,7 @@ def test_a_dead_claim_of_another_boot_is_interrupted(store: Store) -> None:
     take(store, [0], boot_id="another")
     take(store, [1], host="elsewhere", boot_id="another")  # of which nothing is known
     assert [words(store)[seed] for seed in (0, 1)] == ["interrupted", "running"]
-    assert "1 on elsewhere" in status.status()
+    assert "1 on elsewhere" in status.status()[1][0]
 
 
 def test_neither_torch_nor_mlflow_is_imported(store: Store, put: Put, study: list[Config]) -> None:

@@ -47,8 +47,8 @@ CASES = (  # the command, with the folder of configurations as {dir}, and what i
     ("train +hydra.callbacks.x._target_=evil.run", "mean something here"),
     ("train -m seed=0,1 +hydra.callbacks.x._target_=torch.load", "mean something here"),
     ("train -m seed=0,1 +hydra.sweeper.params.x={_target_:evil.run}", "cannot name code"),
-    ("train -m seed=0,1 hydra.sweeper.params=${oc.decode:'{x:{_target_:evil.run}}'}", "cannot name code"),
-    ("train -m seed=0,1 hydra.sweeper.params=${oc.decode:'{x:{_tar${x}get_:evil.run}}'}", "cannot name code"),
+    ("train -m seed=0,1 hydra.sweeper.params='${oc.decode:\"{x:{_target_:evil.run}}\"}'", "cannot name code"),
+    ("train -m seed=0,1 hydra.sweeper.params='${oc.decode:\"{x:{_tar${x}get_:evil.run}}\"}'", "cannot name code"),
     ("train -m seed=0,1 hydra.launcher._target_=evil.run", "cannot name code"),
     ("train -m seed=0,1 hydra/launcher={_target_:evil.run}", "mean something here"),
     ("train -m seed=0,1 hydra/launcher@hydra.sweeper=evil", "goes to its own place"),
@@ -172,7 +172,7 @@ def test_a_pickled_outcome(head: bytes, here: Path) -> None:
 def test_a_store_of_somebody_else_cannot_command_the_terminal(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldfish.inspect.status.status", lambda: "a\x1b[2J\nb\u202e")
+    monkeypatch.setattr("goldfish.inspect.status.status", lambda: ([], ["a\x1b[2J", "b\u202e"]))
     assert main(["status"]) == 0
     assert capsys.readouterr().out == "a\\x1b[2J\nb\\u202e\n"
 

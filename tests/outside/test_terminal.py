@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("--help", 0, "goldfish reproduce"),
+        ("--help", 0, "reproduce  Train what an experiment lacks"),
         ("train --help", 0, "max_steps"),
         (SWEEP, 0, "4 recorded already"),
         ("train init=chrno", 2, "did you mean 'chrono'?"),

@@ -15,7 +15,6 @@ from typing import Any
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
@@ -58,7 +57,7 @@ def search_path(primary: str | None = None, additional: str | None = None) -> Co
     return path
 
 
-def loader(path: ConfigSearchPath | None = None) -> ConfigLoader:
+def loader(path: ConfigSearchPath | None = None) -> ConfigLoaderImpl:
     """Hydra's loader without the rest of Hydra."""
     setup_globals()
     return ConfigLoaderImpl(path or search_path())
@@ -102,7 +101,7 @@ class Composer:
     'lstm'
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str = CONFIG_NAME, hydra: Sequence[str] = ()) -> None:
+    def __init__(self, loader: ConfigLoaderImpl, config_name: str = CONFIG_NAME, hydra: Sequence[str] = ()) -> None:
         """`hydra`: overrides of Hydra's own configuration, which may stand in every composition."""
         self.loader = loader
         self.config_name = config_name
@@ -115,7 +114,7 @@ class Composer:
         """The choices of a config group, sorted; none where the key is no group."""
         if group not in self._options:
             named = _GROUP.fullmatch(group) is not None  # Hydra would look for a file of any name
-            found = self.loader.get_group_options(group, ObjectType.CONFIG) if named else []
+            found = self.loader.repository.get_group_options(group, ObjectType.CONFIG) if named else []
             self._options[group] = sorted(found)
         return self._options[group]
 

@@ -40,9 +40,14 @@ def modules(group: str) -> dict[str, str]:
     if group in _FUNCTIONS:  # a file without it holds what others measure with
         paths = [path for path in paths if f"\ndef {_FUNCTIONS[group]}(" in path.read_text(encoding="utf-8")]
     own = {path.stem: f"goldfish.{folder}.{path.stem}" for path in paths}
-    entries = importlib.metadata.entry_points(group="goldfish")
-    others = {entry.name.partition(".")[2]: entry.value for entry in entries if entry.name.startswith(f"{group}.")}
+    others = {name.partition(".")[2]: module for name, module in _entries().items() if name.startswith(f"{group}.")}
     return others | own
+
+
+@cache
+def _entries() -> dict[str, str]:
+    """The entry points of other packages, read once: it takes milliseconds, for it looks at every package."""
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group="goldfish")}
 
 
 def names(group: str) -> list[str]:

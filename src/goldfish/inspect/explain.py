@@ -29,8 +29,8 @@ _UNCOUNTED = ("trainer.accelerator", "tracking.experiment_name")  # no part of w
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
-def explain(words: Sequence[str]) -> str:
-    """A few lines on one run.
+def explain(words: Sequence[str]) -> list[list[str]]:
+    """A block of lines on a run, one for each MLflow experiment that has it.
 
     `words` are overrides, the start of a fingerprint or of an MLflow run's id, or a run's name. Raises ConfigError for
     overrides that no run can have, and for what names no recorded run or several.
@@ -38,9 +38,9 @@ def explain(words: Sequence[str]) -> str:
     store = opened()
     lines = _words(words)
     if all("=" in line for line in lines):  # a run's name has words without, such as its cell
-        return "\n".join(_of_overrides(store, lines))
+        return [_of_overrides(store, lines)]
     known = ledger.read(store)
-    return "\n\n".join("\n".join(_of_recorded(known, key)) for key in _named(known, " ".join(words)))
+    return [_of_recorded(known, key) for key in _named(known, " ".join(words))]
 
 
 def _words(words: Sequence[str]) -> list[str]:

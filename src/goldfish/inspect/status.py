@@ -26,12 +26,15 @@ REASONS = 3  # of failed runs, the commonest
 Run = tuple[Mapping[str, str], State]  # its flat configuration as texts
 
 
-def status() -> str:
-    """One line for each MLflow experiment: runs by state, and those made by code that has changed since; who trains."""
+def status() -> tuple[list[list[str]], list[str]]:
+    """A table of the runs of each MLflow experiment by state, its head first, and lines on who trains.
+
+    Runs made by code that has changed since count as stale, and in the column of their outcome as well.
+    """
     store = opened()
     known = ledger.read(store)
     if not known.known():
-        return f"nothing is recorded in {store.uri}"
+        return [], [f"nothing is recorded in {store.uri}"]
     groups: dict[str, list[State]] = defaultdict(list)
     for key in known.known():
         groups[key[0]].append(known.state(key))
@@ -39,11 +42,10 @@ def status() -> str:
     for name, states in groups.items():
         counts = Counter(_outcome(state) for state in states) + Counter(s.word for s in states if s.word == "stale")
         table.append([name, *(str(counts[column]) for column in COLUMNS)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join([*(_line(row, widths) for row in table), *_running(known.running.values(), named=True)])
+    return table, _running(known.running.values(), named=True)
 
 
-def of_experiment(name: str, scale: str) -> str:
+def of_experiment(name: str, scale: str) -> list[str]:
     """The picture of an experiment of experiments/<name> at a scale, or of an MLflow experiment.
 
     Raises ConfigError where there is neither.
@@ -52,13 +54,13 @@ def of_experiment(name: str, scale: str) -> str:
 
     store = opened()
     if name in experiments.folders():
-        return "\n".join(_planned(store, name, scale))
+        return _planned(store, name, scale)
     known = ledger.read(store, [name])
     if not known.known():
         choices = {*experiments.folders(), *store.experiments()}
         raise ConfigError(f"{name}: no such experiment; {nearest(name, choices)}")
     runs = sorted(((_settings(known, key), known.state(key)) for key in known.known()), key=_order)
-    return "\n".join([*_section(f"{name}, as recorded", runs), *_told(runs)])
+    return [*_section(f"{name}, as recorded", runs), *_told(runs)]
 
 
 def _planned(store: Store, name: str, scale: str) -> list[str]:
@@ -179,8 +181,3 @@ def _advice(command: str, runs: Sequence[Run]) -> list[str]:
 def _outcome(state: State) -> str:
     """The column that a run counts in; a stale one counts in that of its outcome as well."""
     return state.attempt.outcome if state.word == "stale" and state.attempt else state.word
-
-
-def _line(row: list[str], widths: list[int]) -> str:
-    cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-    return "  ".join(cells)
