@@ -268,7 +268,7 @@ def ui(experiment: str | None, port: int) -> int:
 
 @main.command(**FORWARDED)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(arguments: tuple[str, ...]) -> int:
+def bench(arguments: tuple[str, ...]) -> None:
     """Time this project beside its peers, in a clone of it."""
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "command.py").is_file():
@@ -276,7 +276,7 @@ def bench(arguments: tuple[str, ...]) -> int:
     sys.path.insert(0, str(root))
     from benchmarks.command import bench
 
-    return bench(arguments)
+    bench(arguments)
 
 
 def _check_experiments(names: tuple[str, ...] | list[str], scale: str) -> None:
