@@ -19,9 +19,11 @@ from goldfish.training.train import train
 
 SCRIPT = """
 import json, sys
+from goldfish.config.config import resolve
 from goldfish.sweep.run import run_sweep
 from goldfish.tracking.store import Store
-report = run_sweep(json.loads(sys.argv[1]), store=Store(), sweep_name="study", rerun=sys.argv[2], workers=1)
+configs = [resolve(values) for values in json.loads(sys.argv[1])]
+report = run_sweep(configs, store=Store(), sweep_name="study", rerun=sys.argv[2], workers=1)
 torch = "torch" in sys.modules
 print(json.dumps([report.done, report.skipped, report.failures, report.unrecorded, report.stale, torch]))
 """
