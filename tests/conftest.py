@@ -7,8 +7,12 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from goldfish.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]
 KNOWN = Path(__file__).with_name("skips.txt")
@@ -36,6 +40,22 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.prepare()
     assert store.path is not None
     return store.path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def store(template: Path, here: Path) -> Store:
+    """A store of its own in an otherwise empty folder, which is the working directory."""
+    from tests.stores import copy_store
+
+    return copy_store(template, here)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name

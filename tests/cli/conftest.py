@@ -1,4 +1,4 @@
-"""A working directory of its own, and a stand-in for training and recording."""
+"""A stand-in for training and recording."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stores import copy_store
 
 from goldfish.config.config import Config
 from goldfish.sweep.report import Report
-from goldfish.tracking.store import Store
 
 
 @dataclass
@@ -37,22 +35,8 @@ class Trained:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
     """Commands train and record nothing; what they would have is here."""
     stand_in = Trained()
     monkeypatch.setattr("goldfish.sweep.run.run_sweep", stand_in.run_sweep)
     return stand_in
-
-
-@pytest.fixture
-def store(template: Path, here: Path) -> Store:
-    """A store of its own in the working directory."""
-    return copy_store(template, here)
