@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import goldfish
 from goldfish.errors import ConfigError
 from goldfish.sweep.report import clock
 from goldfish.tracking import sql
@@ -203,29 +202,19 @@ def _asked() -> Line:
 
 
 def _versions() -> Line:
-    """What is installed, against what goldfish requires, and what its test suite runs with."""
+    """What is installed, against what goldfish requires."""
     from packaging.requirements import Requirement
-    from packaging.version import Version
 
-    required = [Requirement(text) for text in importlib.metadata.requires("goldfish-rnn") or ()]
-    wrong, other = [], []
-    tested = _constraints()
-    for requirement in required:
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            wrong.append(f"{requirement.name} is not installed")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version}, required {requirement.specifier}")
-        elif requirement.name in tested and Version(tested[requirement.name]).public != Version(version).public:
-            other.append(f"{requirement.name} {version}, tested {tested[requirement.name]}")
-    words = ", ".join([f"Python {platform.python_version()}", *(f"{name} {_installed(name)}" for name in SHOWN)])
-    if wrong or other:
-        words = "; ".join([words, *wrong, *other])
-    return Line("bad" if wrong else "warn" if other else "ok", "versions", words)
+    wrong = []
+    for requirement in map(Requirement, importlib.metadata.requires("goldfish-rnn") or ()):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            version = _installed(requirement.name)
+            if version == "missing":
+                wrong.append(f"{requirement.name} is not installed")
+            elif not requirement.specifier.contains(version, prereleases=True):
+                wrong.append(f"{requirement.name} {version}, required {requirement.specifier}")
+    shown = ", ".join([f"Python {platform.python_version()}", *(f"{name} {_installed(name)}" for name in SHOWN)])
+    return Line("bad" if wrong else "ok", "versions", "; ".join([shown, *wrong]))
 
 
 def _installed(name: str) -> str:
@@ -233,16 +222,6 @@ def _installed(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
-
-
-def _constraints() -> dict[str, str]:
-    """Package → version that constraints.txt, which lies in a clone only, has for this Python and platform."""
-    from packaging.requirements import Requirement
-
-    file = Path(goldfish.__file__).parents[2] / "constraints.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {pin.name: str(pin.specifier)[2:] for pin in pins if pin.marker is None or pin.marker.evaluate()}
 
 
 def _artifacts(store: Store, *, move: bool) -> Line:
