@@ -44,7 +44,6 @@ def test_types_choices_bounds_and_constants(thing: signatures.Signature) -> None
     assert (size.type, size.default, size.bound) == (int, 3, Ge(1))
     assert kind.choices == ("a", "b")
     assert (top.type, top.optional, top.bound, top.default) == (float, True, Gt(0), None)
-    assert thing.summary == "One line."
     assert thing.constants == {"CELLS": ("lstm",)}
 
 
@@ -94,7 +93,7 @@ def test_bounds_in_words() -> None:
         ("def other() -> None: ...", "defines no public 'my_thing'"),
         ("def my_thing(*, a: dict = None) -> None: ...", "'dict' is no type"),
         ("def my_thing(*, a=1) -> None: ...", "has no type"),
-        ("def my_thing(*, a: Annotated[int, odd()] = 1) -> None: ...", "is no bound"),
+        ("def my_thing(*, a: Annotated[int, odd()] = 1) -> None: ...", "is no type"),
     ],
 )
 def test_a_file_that_breaks_the_rule_is_named(tmp_path: Path, source: str, message: str) -> None:
@@ -112,7 +111,7 @@ def test_what_is_read_is_what_python_sees(group: str) -> None:
         keywords = {p.name: p.default for p in seen if p.kind is p.KEYWORD_ONLY}
         read = registry.signature(group, name)
         assert {key: parameter.default for key, parameter in read.parameters.items()} == keywords
-        assert read.summary, f"{group}={name} has no docstring"
+        assert (registry.load(group, name).__doc__ or "").strip(), f"{group}={name} has no docstring"
         for key, parameter in read.parameters.items():
             assert parameter.check(key, parameter.default) == parameter.default
 

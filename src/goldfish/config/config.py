@@ -9,13 +9,15 @@ Nothing here imports torch or Hydra: a notebook calls `resolve`, and so do the c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from goldfish.config import registry, settings, signatures
-from goldfish.config.settings import Choice, Run, Tracking, Trainer
+from goldfish.config.settings import Choice, Section, Tracking, Trainer
 from goldfish.config.signatures import Parameter
 from goldfish.errors import ConfigError, nearest
 
@@ -23,11 +25,10 @@ CHOICES = {"cell": "rnn", "init": "pytorch", "task": "recall", "optimizer": "ada
 PROBES = ("gradient_flow", "recall", "spectral_radius")  # what is measured unless `probe` says otherwise
 GROUPS = (*CHOICES, "probe", "trainer", "tracking")  # the keys that hold others
 _LONGEST = 250  # characters that MLflow takes of a name
-_SETTINGS = Path(settings.__file__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Config(Run):
+class Config(Section):
     """The complete configuration of one run; `goldfish.resolve` makes it.
 
     >>> resolve({"cell": "lstm"}).cell.name
@@ -44,15 +45,12 @@ class Config(Run):
     trainer: Trainer
     tracking: Tracking
     probe: Mapping[str, Mapping[str, Any]]
+    seed: Annotated[int, Ge(0)] = 0
+    engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto"
 
     def __or__(self, changes: Mapping[str, Any]) -> Config:
         """With other values of some keys: `config | {"seed": 3}`. Raises ConfigError as `resolve` does."""
         return resolve({**self, **changes})
-
-    @classmethod
-    def _names(cls) -> tuple[str, ...]:
-        own = [item.name for item in fields(Run)]
-        return (*(item.name for item in fields(cls) if item.name not in own), *own)
 
 
 def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
@@ -62,12 +60,12 @@ def schema(group: str, name: str | None = None) -> dict[str, Parameter]:
     """
     if group in registry.GROUPS:
         return registry.signature(group, name or CHOICES[group]).parameters
-    return signatures.read(_SETTINGS, group).parameters
+    return signatures.read(Path(settings.__file__), group).parameters
 
 
 def top_level() -> dict[str, Parameter]:
     """The keys outside any group: seed and engine."""
-    return signatures.read(_SETTINGS, "run").parameters
+    return signatures.read(Path(__file__), "config").parameters
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
@@ -104,34 +102,35 @@ def _typed(values: Mapping[str, Any]) -> Config:
 
 def _group(group: str, given: Any) -> dict[str, Any]:
     chosen = {"name": given} if isinstance(given, str) else dict(given or {})
-    head = {}
-    if group in CHOICES:
-        head = {"name": chosen.pop("name", CHOICES[group])}
-        registry.signature(group, head["name"])  # raises for an unknown choice
-    known = schema(group, head.get("name"))
-    for key, value in chosen.items():
-        if key not in known:
-            raise unknown_key(group, head.get("name"), key, value)
-    return head | _checked(group, known, chosen)
-
-
-def _checked(where: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
-    for name, parameter in known.items():
-        if parameter.required and name not in given:
-            raise ConfigError(f"{where}.{name}: a value is required, {parameter.expected()}")
-    return {key: known[key].check(f"{where}.{key}", given.get(key, known[key].default)) for key in known}
+    if group not in CHOICES:
+        return _arguments(group, None, chosen)
+    name = chosen.pop("name", CHOICES[group])
+    return {"name": name} | _arguments(group, name, chosen)
 
 
 def _probes(given: Any) -> dict[str, dict[str, Any]]:
     """The probes by name, sorted, with their arguments; given as a name, names, or names with arguments."""
     named = [given] if isinstance(given, str) else given or ()
-    chosen = {name: (named[name] or {}) if isinstance(named, Mapping) else {} for name in named}
-    for name, arguments in chosen.items():
-        known = schema("probe", name)
-        for key in arguments:
-            if key not in known:
-                raise ConfigError(f"probe.{name}.{key}={arguments[key]}: unknown key; {nearest(key, known)}")
-    return {name: _checked(f"probe.{name}", schema("probe", name), chosen[name]) for name in sorted(chosen)}
+    arguments = named if isinstance(named, Mapping) else {}
+    return {name: _arguments("probe", name, arguments.get(name) or {}) for name in sorted(named)}
+
+
+def _arguments(group: str, name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a thing, or the settings of a group, checked and complete."""
+    known, found = schema(group, name), {}  # raises for an unknown choice
+    for key, value in given.items():
+        if key not in known:
+            raise unknown_key(group, name, key, value)
+    for key, parameter in known.items():
+        where = _key(group, name, key)
+        if parameter.required and key not in given:
+            raise ConfigError(f"{where}: a value is required, {parameter.expected()}")
+        found[key] = parameter.check(where, given.get(key, parameter.default))
+    return found
+
+
+def _key(group: str, name: str | None, key: str) -> str:
+    return f"probe.{name}.{key}" if group == "probe" and name else f"{group}.{key}"
 
 
 @cache
@@ -142,11 +141,11 @@ def defaults() -> Config:
 
 def unknown_key(group: str, name: str | None, key: str, value: Any) -> ConfigError:
     """The error for a key that the chosen thing does not take: names who takes it, or the nearest key."""
-    head = f"{group}.{key}={value}: "
-    if group == "probe":
-        own = key.partition(".")[0]
-        registry.signature(group, own)  # raises for an unknown probe
-        return ConfigError(f"{head}{own} is not measured; name it in probe=[…]")
+    head = f"{_key(group, name, key)}={value}: "
+    if group == "probe" and name is None:
+        probe = key.partition(".")[0]
+        registry.signature(group, probe)  # raises for an unknown probe
+        return ConfigError(f"{head}{probe} is not measured; name it in probe=[…]")
     owners = [other for other in registry.names(group) if key in schema(group, other)] if group in CHOICES else []
     if owners:
         return ConfigError(f"{head}{group}={name} has no argument '{key}'; it belongs to {group}={', '.join(owners)}")
@@ -158,10 +157,10 @@ def _check_together(config: Config) -> None:
     cell, init, task = config.cell.name, config.init.name, config.task
     _check_model(config)
     _check_omega(config)
-    suits = registry.signature("init", init).constants.get("CELLS")
-    if suits is not None and cell not in suits:
+    if cell not in _suited(init, cell):
         fitting = [name for name in registry.names("init") if cell in _suited(name, cell)]
-        raise ConfigError(f"init={init}: does not suit cell={cell}, only {', '.join(suits)}; {nearest(init, fitting)}")
+        only = ", ".join(_suited(init, cell))
+        raise ConfigError(f"init={init}: does not suit cell={cell}, only {only}; {nearest(init, fitting)}")
     folder = task.get("data")
     if folder is not None and not Path(folder).is_dir():
         what = "this is a file; expected the folder that it lies in" if Path(folder).is_file() else "no such folder"
@@ -228,4 +227,5 @@ def _check_experiment_name(name: str) -> None:
 
 
 def _suited(init: str, cell: str) -> tuple[str, ...]:
-    return registry.signature("init", init).constants.get("CELLS", (cell,))
+    cells: tuple[str, ...] = registry.signature("init", init).constants.get("CELLS", (cell,))
+    return cells

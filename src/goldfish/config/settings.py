@@ -22,19 +22,15 @@ class Section(Mapping[str, Any]):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._names():
+        if key not in self.__dataclass_fields__:
             raise KeyError(key)
         return getattr(self, key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
+        return iter(self.__dataclass_fields__)
 
     def __len__(self) -> int:
-        return len(self._names())
-
-    @classmethod
-    def _names(cls) -> tuple[str, ...]:
-        return tuple(cls.__dataclass_fields__)
+        return len(self.__dataclass_fields__)
 
     def plain(self) -> dict[str, Any]:
         """In dictionaries, which JSON and YAML can write."""
@@ -99,11 +95,3 @@ class Tracking(Section):
     """Where the run is recorded: the MLflow experiment, by default one that no experiment's folder is called like."""
 
     experiment_name: str = "runs"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run(Section):
-    """The keys outside any group."""
-
-    seed: Annotated[int, Ge(0)] = 0
-    engine: Literal["auto", "eager", "stepwise", "cpu", "cuda"] = "auto"

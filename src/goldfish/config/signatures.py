@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from goldfish.config import bounds, moments
 from goldfish.config.bounds import Bound
 from goldfish.errors import ConfigError, nearest
 
-TYPES = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list, "Names": tuple}
 Names = Sequence[str]  # of things that the registry has
+TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list, "Names": tuple}
+_WORDS = {**TYPES, **bounds.KINDS, **bounds.OLDER, "Annotated": Annotated, "Literal": Literal}  # of an annotation
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _shown(value: float) -> str:
 
 @dataclass(frozen=True)
 class Signature:
-    """The keyword-only arguments of a function or class, its docstring's first line, and the module's constants.
+    """The keyword-only arguments of a function or class, and the module's constants.
 
     `attributes` are a class's own literal ones, such as `readout = "every"`; those it inherits are not among them.
     """
@@ -110,7 +111,6 @@ class Signature:
     name: str
     path: Path
     parameters: dict[str, Parameter]
-    summary: str = ""
     constants: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
@@ -127,20 +127,19 @@ def read(path: Path, name: str) -> Signature:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name.replace("_", "").lower() == wanted:
             arguments = _fields(node) if isinstance(node, ast.ClassDef) else _keywords(node)
             parameters = {name: _parameter(name, *argument, path) for name, argument in arguments.items()}
-            doc = ast.get_docstring(node) or ast.get_docstring(tree) or ""
             attributes = _literals(node.body) if isinstance(node, ast.ClassDef) else {}
-            return Signature(node.name, path, parameters, doc.split("\n")[0], _constants(tree), attributes)
+            return Signature(node.name, path, parameters, _constants(tree), attributes)
     raise ConfigError(f"{path} defines no public '{name}': a thing's file name is its name, and a probe's is 'measure'")
 
 
 def _fields(node: ast.ClassDef) -> dict[str, tuple[ast.expr | None, ast.expr | None]]:
-    """Annotation and default of each keyword of a class: those of its `__init__`, or a dataclass's fields."""
+    """Annotation and default of each keyword of `__init__`, or of each field with a default of a dataclass."""
     functions = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
     if functions:
         return _keywords(functions[0])
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return {}
-    items = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    items = [item for item in node.body if isinstance(item, ast.AnnAssign) and item.value is not None]
     return {item.target.id: (item.annotation, item.value) for item in items if isinstance(item.target, ast.Name)}
 
 
@@ -154,41 +153,27 @@ def _keywords(function: ast.FunctionDef) -> dict[str, tuple[ast.expr | None, ast
 def _parameter(name: str, annotation: ast.expr | None, default: ast.expr | None, path: Path) -> Parameter:
     if annotation is None:
         raise ConfigError(f"{path}: argument '{name}' has no type")
-    described: dict[str, Any] = {"type": str}
-    _describe(annotation, described, f"{path}: argument '{name}'")
-    if default is None:
-        return Parameter(name, required=True, **described)
-    return Parameter(name, default=ast.literal_eval(default), **described)
+    written = ast.unparse(annotation)
+    try:
+        described = _described(eval(written, {"__builtins__": {}}, _WORDS))
+    except (NameError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: argument '{name}': '{written}' is no type that a configuration can hold") from error
+    return Parameter(name, required=default is None, default=default and ast.literal_eval(default), **described)
 
 
-def _describe(node: ast.expr, found: dict[str, Any], where: str) -> None:
-    """Fill `found` with type, optional, choices and bound from an annotation's syntax."""
-    if isinstance(node, ast.Name) and node.id in TYPES:
-        found["type"] = TYPES[node.id]
-    elif isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant) and node.right.value is None:
-        found["optional"] = True
-        _describe(node.left, found, where)
-    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
-        elements = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        found["choices"] = tuple(ast.literal_eval(element) for element in elements)
-    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
-        assert isinstance(node.slice, ast.Tuple)
-        inner, bound = node.slice.elts
-        _describe(inner, found, where)
-        found["bound"] = _bound(bound, where)
-    else:
-        raise ConfigError(f"{where}: '{ast.unparse(node)}' is no type that a configuration can hold")
-
-
-def _bound(node: ast.expr, where: str) -> Bound:
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in (kinds := bounds.KINDS | bounds.OLDER)
-    ):
-        named = {item.arg: ast.literal_eval(item.value) for item in node.keywords if item.arg}
-        return kinds[node.func.id](*(ast.literal_eval(argument) for argument in node.args), **named)
-    raise ConfigError(f"{where}: '{ast.unparse(node)}' is no bound ({', '.join(bounds.KINDS)})")
+def _described(kind: Any) -> dict[str, Any]:
+    """Type, optional, choices and bound of an annotation. Raises TypeError for any other one."""
+    arguments = get_args(kind)
+    if type(None) in arguments:
+        return _described(arguments[0]) | {"optional": True}
+    if get_origin(kind) is Literal:
+        return {"type": str, "choices": arguments}
+    if get_origin(kind) is Annotated:
+        inner, bound = arguments
+        return _described(inner) | {"bound": bound}
+    if kind not in TYPES.values():
+        raise TypeError(kind)
+    return {"type": kind}
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
