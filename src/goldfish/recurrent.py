@@ -229,7 +229,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"torch.nn has no {self.name} with nonlinearity {self.cell.nonlinearity}")
         extra = {"nonlinearity": self.cell.nonlinearity} if self.name == "rnn" else {}
         first = self.get_parameter("weight_ih_l0")
-        module = _TORCH[self.name](
+        module: nn.RNNBase = _TORCH[self.name](
             self.input_size,
             self.cell.hidden_size,
             self.cell.num_layers,
@@ -248,4 +248,5 @@ def _build(name: str, arguments: dict[str, Any]) -> Cell:
         if key not in known:
             raise ConfigError(f"cell.{key}={value}: unknown argument of {name}; {nearest(key, known)}")
         known[key].check(f"cell.{key}", value)
-    return registry.load("cell", name)(**arguments)
+    cell: Cell = registry.load("cell", name)(**arguments)
+    return cell

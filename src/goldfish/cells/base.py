@@ -87,13 +87,17 @@ class HandDerivedCell(Cell):
 
 def sigmoid_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
     """gradient · s (1 - s), where s = σ(a) is the activation, as one operation."""
-    if out is None:
-        return torch.ops.aten.sigmoid_backward(gradient, activation)
-    return torch.ops.aten.sigmoid_backward.grad_input(gradient, activation, grad_input=out)
+    operation = torch.ops.aten.sigmoid_backward
+    found: Tensor = (
+        operation(gradient, activation) if out is None else operation.grad_input(gradient, activation, grad_input=out)
+    )
+    return found
 
 
 def tanh_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
     """gradient · (1 - s²), where s = tanh(a) is the activation, as one operation."""
-    if out is None:
-        return torch.ops.aten.tanh_backward(gradient, activation)
-    return torch.ops.aten.tanh_backward.grad_input(gradient, activation, grad_input=out)
+    operation = torch.ops.aten.tanh_backward
+    found: Tensor = (
+        operation(gradient, activation) if out is None else operation.grad_input(gradient, activation, grad_input=out)
+    )
+    return found

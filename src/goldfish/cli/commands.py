@@ -14,7 +14,7 @@ from goldfish.cli import output
 from goldfish.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from goldfish.sweep.run import Rerun
+    from goldfish.sweep.workload import Rerun
 
 SCALES = ("smoke", "cpu", "gpu")
 ANYWHERE = ("figures", "check", "paper")  # the other commands train or look at records

@@ -146,7 +146,8 @@ def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
     from tqdm import tqdm
 
     tqdm.set_lock(RLock())  # tqdm's own is one between processes, which a process that is killed leaves behind
-    return tqdm(items, desc=what, leave=False, disable=None)
+    shown: Iterable[Any] = tqdm(items, desc=what, leave=False, disable=None)
+    return shown
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:

@@ -186,7 +186,7 @@ def _count(arm: Arm, outcome: str) -> int:
 
 def _planned(runs: pd.DataFrame, task: str) -> int:
     """The runs that one arm of a task should have: every length with every seed."""
-    return len(grid.lengths(runs, task)) * runs.loc[runs["task"] == task, "seed"].nunique()
+    return len(grid.lengths(runs, task)) * int(runs.loc[runs["task"] == task, "seed"].nunique())
 
 
 def _note(runs: pd.DataFrame) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from goldfish.papers.plan import Group, Plan, Trials
     from goldfish.sweep.report import Report
-    from goldfish.sweep.run import Rerun
+    from goldfish.sweep.workload import Rerun
     from goldfish.tracking.store import Store
     from goldfish.training.module import PackModule
 

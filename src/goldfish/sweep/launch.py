@@ -14,7 +14,7 @@ from goldfish.sweep import machine
 
 if TYPE_CHECKING:
     from goldfish.sweep.report import Report
-    from goldfish.sweep.run import Rerun
+    from goldfish.sweep.workload import Rerun
 
 RERUN = ("missing", "stale", "all")
 AUTO = "auto"  # a pack size by the model of goldfish.sweep.packs.replicas

@@ -90,7 +90,7 @@ def cost(config: Config) -> float:
 def _per_step(config: Config) -> float:
     hidden, gates = config.cell["hidden_size"], GATES.get(config.cell.name, 3)
     units = _states(config) * gates
-    return RUN + (units * GATE + 6 * units * hidden * FLOP) * _words(config)
+    return float(RUN + (units * GATE + 6 * units * hidden * FLOP) * _words(config))
 
 
 def _seconds(config: Config, runs: int) -> float:

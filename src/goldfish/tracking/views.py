@@ -247,7 +247,8 @@ def pack(state: Mapping[str, Any]) -> str:
 
 def unpack(packed: str) -> dict[str, Any]:
     """What `pack` packed."""
-    return json.loads(zlib.decompress(base64.b64decode(packed.removeprefix(_PACKED))))
+    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix(_PACKED))))
+    return state
 
 
 def _description(experiment: str, runs: pd.DataFrame) -> str:

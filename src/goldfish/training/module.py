@@ -163,7 +163,8 @@ class PackModule(pl.LightningModule):
     def copied(self) -> nn.Module:
         """A copy of the network with weights of its own, which a probe may treat as it likes."""
         # the engines' buffers are not worth a copy
-        return copy.deepcopy(self.model, {id(recurrent._pool): {} for recurrent in self.recurrents})
+        model: nn.Module = copy.deepcopy(self.model, {id(recurrent._pool): {} for recurrent in self.recurrents})
+        return model
 
     @property
     def engine(self) -> str:

@@ -95,7 +95,7 @@ def seconds(kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[Argu
             launch(kernel, grid, arguments)
         end.record()
         end.synchronize()
-    return start.elapsed_time(end) / 1e3 / repeats
+    return float(start.elapsed_time(end)) / 1e3 / repeats
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,8 @@ def means(values: Tensor) -> Tensor:
 def norms(values: Tensor) -> Tensor:
     """The Euclidean norm of each row, (R, n) → (R,)."""
     if values.device.type == "cpu":
-        return torch.linalg.vector_norm(values, dim=1)
+        found: Tensor = torch.linalg.vector_norm(values, dim=1)
+        return found
     if select.has_own_products(values.dtype):
         from goldfish.engines.cuda import gemm
 
