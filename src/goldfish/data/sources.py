@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldfish.config import registry
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -236,24 +237,24 @@ def evaluation_table(task: Task, split: str, length: int, n: int) -> datasets.Da
     return datasets.Dataset.from_dict({name: value.numpy() for name, value in columns.items() if value is not None})
 
 
-def describe_test_set(config: Mapping[str, Any]) -> dict[str, str]:
+def describe_test_set(config: Config) -> dict[str, str]:
     """A run's test set as MLflow records it: name, digest, source, schema and profile, as plain texts.
 
     The digest covers the table's content: sha256 of its Arrow columns, cut to the 32 digits that MLflow has room for.
     """
     import json
 
-    task, size = config["task"], config["trainer"]["evaluation_size"]
-    built: Task = registry.load("task", task["name"])(**{key: task[key] for key in task if key != "name"})
-    table = evaluation_table(built, "test", built.length, size)
+    task = config.task
+    built: Task = registry.load("task", task.name)(**task.arguments)
+    table = evaluation_table(built, "test", built.length, config.trainer.evaluation_size)
     digest = hashlib.sha256()
     for column in table.data.columns:
         for chunk in column.chunks:
             for buffer in chunk.buffers():
                 digest.update(buffer or b"")
-    constants = registry.signature("task", task["name"]).constants
+    constants = registry.signature("task", task.name).constants
     return {
-        "name": f"{task['name']} length {built.length} test",
+        "name": f"{task.name} length {built.length} test",
         "digest": digest.hexdigest()[:32],
         "source": str(task.get("data") or constants.get("HUB_ID") or constants.get("CONTENT") or "synthetic"),
         "schema": json.dumps({name: str(feature) for name, feature in table.features.items()}),
