@@ -153,11 +153,12 @@ def _keywords(function: ast.FunctionDef) -> dict[str, tuple[ast.expr | None, ast
 def _parameter(name: str, annotation: ast.expr | None, default: ast.expr | None, path: Path) -> Parameter:
     if annotation is None:
         raise ConfigError(f"{path}: argument '{name}' has no type")
-    written = ast.unparse(annotation)
     try:
-        described = _described(eval(written, {"__builtins__": {}}, _WORDS))
+        code = compile(ast.Expression(annotation), str(path), "eval")
+        described = _described(eval(code, {"__builtins__": {}}, _WORDS))
     except (NameError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: argument '{name}': '{written}' is no type that a configuration can hold") from error
+        head = f"{path}: argument '{name}': '{ast.unparse(annotation)}'"
+        raise ConfigError(f"{head} is no type that a configuration can hold") from error
     return Parameter(name, required=default is None, default=default and ast.literal_eval(default), **described)
 
 

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from goldfish.config.config import Config
 from goldfish.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldfish.config.config import Config
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _FOLDER = Path("/dev")
