@@ -241,7 +241,7 @@ def legends_below(
 def legends_height(runs: pd.DataFrame) -> float:
     """Inches to keep free below the panels for `legends_below`, axis labels included."""
     most = max(runs.loc[runs["cell"] == cell, "init"].nunique() for cell in set(runs["cell"]))
-    return _DROP + _LEGEND_LINE * (1 + -(-most // 2)) + 0.06
+    return float(_DROP + _LEGEND_LINE * (1 + -(-most // 2)) + 0.06)
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -113,7 +114,7 @@ class SqlReader:
                 runs[run_id].metrics[key] = number(value, bool(is_nan))
         return list(runs.values())
 
-    def _of_ours(self, selected: str, chosen: str, given: Mapping[str, object]) -> list[tuple]:
+    def _of_ours(self, selected: str, chosen: str, given: Mapping[str, object]) -> list[tuple[Any, ...]]:
         return _query(self.path, f"{_OURS} SELECT {selected} USING (run_uuid) {chosen}", given)
 
     def points(self, curves: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str, int, float]]:
@@ -156,7 +157,7 @@ def lock(path: Path, patience: float) -> str:
     return ""
 
 
-def _query(path: Path, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple]:
+def _query(path: Path, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
     """The rows that an SQLite file answers with; it is opened for reading alone.
 
     Where a process was killed while it wrote, SQLite first has to undo what it left, which only a writer may.
@@ -169,7 +170,9 @@ def _query(path: Path, statement: str, values: Sequence[object] | Mapping[str, o
         return _rows(path, "rw", statement, values)
 
 
-def _rows(path: Path, mode: str, statement: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple]:
+def _rows(
+    path: Path, mode: str, statement: str, values: Sequence[object] | Mapping[str, object]
+) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)) as connection:
         return connection.execute(statement, values).fetchall()
 
