@@ -277,7 +277,7 @@ class StoredTask(Task):
         """Entropy of the classes in the test split, in nats."""
         answers = self.answers("test")
         shares = answers.bincount().double() / len(answers)
-        return -sum(share * math.log(share) for share in shares.tolist() if share > 0)
+        return float(-sum(share * math.log(share) for share in shares.tolist() if share > 0))
 
     def sample(self, n: int, length: int, generator: torch.Generator, split: str = "train") -> Batch:
         """Draw n examples uniformly, none twice before all of the split were drawn once."""
