@@ -108,7 +108,7 @@ class _Layer(layers.Layer):
         names = ("h", "c", "state")
         logs = [0.5 * torch.log2(squares) + exponent for squares, exponent in (own.norms for own in gradients)]
         norms = [dict(zip(names, log, strict=False)) for log in logs]
-        return [{"state": own["h"], **own} for own in norms]
+        return [own | {"state": own.get("state", own["h"])} for own in norms]
 
     def _launch(self, name: str, own: plan.Pass, arguments: list[Any]) -> None:
         kernel = launch.Kernel(self.plan.cell, self.plan.macros(), name, own.threads, own.shared_memory)
