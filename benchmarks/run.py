@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress
 
 from benchmarks import results, rows, table
 from benchmarks.bench import Bench
@@ -60,10 +61,13 @@ def measure(bench: Bench, module: ModuleType) -> list[Row]:
     if missing:
         return [not_run(module.NAME, "the section", "goldfish", f"needs {', '.join(missing)}")]
     found: list[Row] = []
-    with tqdm(module.jobs(bench), file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
-        for job in bar:
-            bar.set_description(f"{module.NAME}: {job.name}")
+    jobs = module.jobs(bench)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        shown = bar.add_task(module.NAME, total=len(jobs))
+        for job in jobs:
+            bar.update(shown, description=f"{module.NAME}: {job.name}")
             found.extend(job.run())
+            bar.advance(shown)
     return found + list(module.summary(bench, found))
 
 

@@ -100,8 +100,6 @@ def _wrong_call(call: ast.Call, names: dict[str, str]) -> Iterator[str]:
         yield "numpy.load with allow_pickle"
     if "shell" in given and not _is(given["shell"], False):
         yield "shell=True runs a shell"
-    if isinstance(call.func, ast.Attribute) and call.func.attr == "recv" and not call.args and not call.keywords:
-        yield "recv() unpickles: take recv_bytes()"
     if isinstance(call.func, ast.Attribute) and call.func.attr == "read_pickle":
         yield "read_pickle unpickles"
 
@@ -170,7 +168,6 @@ PLANTED = {
     "import tempfile\ntempfile.mktemp()": "tempfile.mktemp",
     "import numpy as np\nnp.load(path, allow_pickle=True)": "numpy.load",
     "import pandas as pd\npd.read_pickle(path)": "pickle",
-    "connection.recv()": "recv()",
 }
 
 
@@ -189,8 +186,6 @@ HARMLESS = (
     "model.eval()",
     "import subprocess\nsubprocess.run(['git'], shell=False)",
     "import numpy as np\nnp.load(path)",
-    "connection.recv_bytes()",
-    "socket.recv(10)",
     "class Conf:\n    _target_: str = 'hydra_plugins.goldfish.PackedLauncher'",
 )
 

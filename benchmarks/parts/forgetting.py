@@ -140,7 +140,7 @@ class Outcomes:
 
     def keep(self, outcome: Any) -> None:
         """Leave it for a store."""
-        from goldfish.sweep.source import source_hash
+        from goldfish.sweep.identity import source_hash
         from goldfish.tracking import spool
 
         slim, key = replace(outcome, state_dict={}), _key(outcome.config)
@@ -170,7 +170,7 @@ class Outcomes:
 
 
 def _key(config: Config) -> tuple[str, str]:
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.identity import fingerprint
 
     return config.tracking.experiment_name, fingerprint(config)
 

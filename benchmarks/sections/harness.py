@@ -162,7 +162,7 @@ def _recording(bench: Bench) -> Row:
     import io
     from dataclasses import replace
 
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.identity import fingerprint
     from goldfish.tracking import provenance
     from goldfish.tracking.store import Store
     from goldfish.training.train import train_pack

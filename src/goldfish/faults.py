@@ -10,7 +10,7 @@ _LOADED = {  # exceptions of packages that are imported only where they are used
     "mlflow.exceptions": "MlflowException",
     "sqlalchemy.exc": "SQLAlchemyError",
     "filelock": "Timeout",
-    "goldfish.sweep.workers": "WorkerError",
+    "goldfish.sweep.pool": "WorkerError",
     "goldfish.training.state.checkpoint": "CheckpointError",
 }
 

@@ -27,7 +27,7 @@ from goldfish.composing import compose
 from goldfish.composing.compose import Composer
 from goldfish.config.config import Config, resolve
 from goldfish.papers import experiment, plan, selection
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.identity import fingerprint
 from goldfish.tracking import spool
 from goldfish.tracking.store import Store
 from goldfish.training import train

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from goldfish.config.config import Config
-from goldfish.sweep.report import Report
+from goldfish.sweep.progress import Report
 
 
 @dataclass

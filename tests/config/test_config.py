@@ -11,7 +11,7 @@ import pytest
 from goldfish.config import registry
 from goldfish.config.config import CHOICES, Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.identity import fingerprint
 
 
 def test_everything_has_a_default() -> None:

@@ -23,7 +23,7 @@ from goldfish.config.config import resolve
 from goldfish.data import columns, tables, text
 from goldfish.data.sources import content_hash, look, parquet_files
 from goldfish.errors import ConfigError
-from goldfish.sweep.fingerprint import fingerprint, fingerprints
+from goldfish.sweep.identity import fingerprint, fingerprints
 from goldfish.tasks import mnist, sentiment, series
 
 SPLITS = ("train", "validation", "test")

@@ -12,8 +12,7 @@ import pytest
 from tests.stores import copy_store
 
 from goldfish.config.config import resolve
-from goldfish.sweep.fingerprint import fingerprint
-from goldfish.sweep.source import source_hash
+from goldfish.sweep.identity import fingerprint, source_hash
 from goldfish.training.outcome import Outcome
 
 RUNS = 1000

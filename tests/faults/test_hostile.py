@@ -17,8 +17,8 @@ from tests.stores import copy_store
 from goldfish.cli import main
 from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
-from goldfish.sweep.fingerprint import fingerprint
-from goldfish.sweep.report import Report
+from goldfish.sweep.identity import fingerprint
+from goldfish.sweep.progress import Report
 from goldfish.tracking import ui
 from goldfish.tracking.store import Store
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from goldfish.cli import main
-from goldfish.sweep.report import Report
+from goldfish.sweep.progress import Report
 
 LONG = "x" * 5000
 CORPUS = (

@@ -18,7 +18,8 @@ from tests.faults.server import Server
 from tests.stores import copy_store
 from tests.tracking.outcomes import fingerprint_of, make_outcome
 
-from goldfish.sweep.record import Entry, Recorder
+from goldfish.sweep.packs import Run
+from goldfish.sweep.recorder import Recorder
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome
 
@@ -64,7 +65,7 @@ def outcomes(count: int) -> list[Outcome]:
 
 def recorded_through(store: Store, meanwhile: Callable[[], None], runs: list[Outcome]) -> float:
     """Record runs one by one, `meanwhile` somewhere in between; the longest time that the training side waited."""
-    recorder = Recorder(store, sweep="s", experiments=["study"])
+    recorder = Recorder(store, ["study"], lambda run: None)
     recorder.start()
     longest = 0.0
     disturbance = threading.Thread(target=meanwhile)
@@ -73,7 +74,7 @@ def recorded_through(store: Store, meanwhile: Callable[[], None], runs: list[Out
             disturbance.start()
             time.sleep(0.5)
         begun = time.perf_counter()
-        recorder.put(Entry(outcome, "study", fingerprint_of(outcome), "a" * 64))
+        recorder.put(Run(outcome.config, ("study", fingerprint_of(outcome)), "a" * 64, "", "", "s"), outcome)
         recorder.check()
         longest = max(longest, time.perf_counter() - begun)
     disturbance.join()

@@ -19,7 +19,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from pyarrow import parquet
 
 import goldfish
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.identity import fingerprint
 from goldfish.training.outcome import Outcome
 from goldfish.training.train import train_pack
 

@@ -19,9 +19,8 @@ from tests.tracking.outcomes import make_outcome
 from goldfish.cli import main
 from goldfish.inspect import doctor as module
 from goldfish.inspect.doctor import Line, doctor
-from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.identity import fingerprint
 from goldfish.tracking import spool, sql
 from goldfish.tracking.store import Store
 
@@ -121,8 +120,9 @@ def test_a_lock_that_is_held(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_claims_of_the_dead_and_of_others(store: Store) -> None:
     claims = Claims(store.state / "claims")
-    mine = [claiming.claim(("study", digit * 64), f"seed={digit}", "s") for digit in "0123"]
-    claims.take([mine[0], mine[1]._replace(process_start="0"), mine[2]._replace(host="elsewhere"), mine[3]])
+    wanted = [claims.of(("study", digit * 64), f"seed={digit}", "s") for digit in "0123"]
+    claims.take([wanted[0], wanted[2]._replace(host="elsewhere"), wanted[3]])
+    Claims(claims.folder).take([wanted[1]._replace(owner="gone")])
     line = looked()["claims"]
     assert line.grade == "warn"
     assert "3 runs are being trained" in line.words

@@ -11,10 +11,8 @@ from goldfish.cli import main
 from goldfish.config.config import recorded
 from goldfish.errors import ConfigError
 from goldfish.inspect import explain as module
-from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
-from goldfish.sweep.fingerprint import fingerprint
-from goldfish.sweep.source import source_hash
+from goldfish.sweep.identity import fingerprint, source_hash
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome
 from goldfish.training.state.checkpoint import Found
@@ -157,8 +155,9 @@ def test_interrupted_with_a_checkpoint(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_running(store: Store) -> None:
     made = fingerprint(make_outcome(seed=2).config)
-    claim = claiming.claim(("study", made), "seed=2", "s")
-    Claims(store.state / "claims").take([claim])
+    claims = Claims(store.state / "claims")
+    claim = claims.of(("study", made), "seed=2", "s")
+    claims.take([claim])
     lines = explain([f"{STUDY} seed=2"]).splitlines()
     assert lines[1].startswith(f"  running on {claim.host}, process {claim.pid}, since ")
     assert explain([made[:10]]).splitlines()[1:] == lines[1:]

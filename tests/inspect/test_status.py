@@ -18,10 +18,8 @@ from goldfish.cli import main
 from goldfish.config.config import Config, resolve
 from goldfish.errors import ConfigError
 from goldfish.inspect import ledger, picture, status
-from goldfish.sweep import claims as claiming
 from goldfish.sweep.claims import Claims
-from goldfish.sweep.fingerprint import fingerprint
-from goldfish.sweep.source import source_hash
+from goldfish.sweep.identity import fingerprint, source_hash
 from goldfish.tracking.store import Store
 from goldfish.training.state.checkpoint import Found
 
@@ -69,14 +67,13 @@ def of(seed: int, cell: str = "lstm") -> str:
     return fingerprint(make_outcome(cell, "pytorch", 40, seed).config)
 
 
-def take(store: Store, seeds: list[int], **changes: Any) -> None:
-    """Claim runs, in the name of another process where `changes` say so."""
-    folder = store.state / "claims"
-    wanted = [
-        claiming.claim(("study", of(seed)), f"task=recall task.length=40 cell=lstm init=pytorch seed={seed}", "s")
-        for seed in seeds
-    ]
-    Claims(folder).take([item._replace(**changes) for item in wanted])
+def take(store: Store, seeds: list[int], **changes: Any) -> Claims:
+    """Claim runs, for another process where `changes` say so; they last as long as what is returned."""
+    claims = Claims(store.state / "claims")
+    label = "task=recall task.length=40 cell=lstm init=pytorch seed"
+    wanted = [claims.of(("study", of(seed)), f"{label}={seed}", "s") for seed in seeds]
+    claims.take([item._replace(**changes) for item in wanted])
+    return claims
 
 
 def words(store: Store) -> dict[int, str]:
@@ -91,8 +88,8 @@ def test_every_state(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) ->
     put(3, verdict="failed", reason="ValueError: boom", source="0" * 64)
     put(4, verdict="solved", source="0" * 64)
     tag(store, of(5), "KILLED", interrupted="SIGTERM")
-    take(store, [6])
-    take(store, [7], process_start="0")  # a process that is gone
+    kept = take(store, [6])
+    take(store, [7])  # of a process that is gone
     monkeypatch.setattr(
         "goldfish.training.state.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{of(8)}",), 300)]
     )
@@ -114,6 +111,7 @@ def test_every_state(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) ->
     assert states[7].reason == "its process is gone"
     assert states[6].claim is not None
     assert states[6].claim.pid == os.getpid()
+    kept.close()
 
 
 def test_the_newest_attempt_counts(store: Store, put: Put) -> None:
@@ -142,7 +140,7 @@ def test_counts_by_experiment(store: Store, put: Put, capsys: pytest.CaptureFixt
     put(1, verdict="solved", source="0" * 64)
     put(2, verdict="failed", reason="boom")
     put(0, verdict="unsolved", experiment_name="other")
-    take(store, [3, 4])
+    claims = take(store, [3, 4])
     assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     table = {
@@ -154,6 +152,7 @@ def test_counts_by_experiment(store: Store, put: Put, capsys: pytest.CaptureFixt
         "study": none | {"solved": 2, "failed": 1, "running": 2, "stale": 1},
     }
     assert lines[3].startswith(f"study: running: 2 on {platform.node()}, process {os.getpid()}, for ")
+    claims.close()
 
 
 def test_nothing_recorded(store: Store) -> None:
@@ -187,7 +186,8 @@ def test_a_picture(store: Store, study: list[Config], capsys: pytest.CaptureFixt
         outcome.config = config
         made, source = fingerprint(config), source_hash(config)
         store.record(outcome, experiment_name="study", sweep="s", fingerprint=made, source_hash=source, provenance={})
-    Claims(store.state / "claims").take([claiming.claim(("study", fingerprint(study[4])), "seed=0", "s")])
+    claims = Claims(store.state / "claims")
+    claims.take([claims.of(("study", fingerprint(study[4])), "seed=0", "s")])
     assert main(["status", "study"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [
@@ -209,13 +209,14 @@ def test_a_picture_of_what_is_recorded(store: Store, put: Put) -> None:
     put(0, verdict="solved")
     put(2, verdict="unsolved")
     put(0, cell="gru", verdict="solved")
-    take(store, [1])
+    claims = take(store, [1])
     assert status.of_experiment("study", "cpu")[:4] == [
         "study, as recorded: 4 runs (2 solved, 1 unsolved, 1 running)",
         "  recall T=40 gru·pytorch   #",
         "  recall T=40 lstm·pytorch  #>-",
         "  (# solved, - unsolved, > running; a mark is a seed)",
     ]
+    claims.close()
 
 
 def test_no_such_experiment(store: Store, put: Put) -> None:
@@ -261,9 +262,9 @@ def test_many_seeds_are_counted() -> None:
     assert picture.draw(runs) == ["  recall T=10 rnn·pytorch  99 solved, 1 missing"]
 
 
-def test_a_dead_claim_of_another_boot_is_interrupted(store: Store) -> None:
-    take(store, [0], boot_id="another")
-    take(store, [1], host="elsewhere", boot_id="another")  # of which nothing is known
+def test_a_dead_claim_of_another_host_stands(store: Store) -> None:
+    take(store, [0])
+    take(store, [1], host="elsewhere")  # of which nothing is known
     assert [words(store)[seed] for seed in (0, 1)] == ["interrupted", "running"]
     assert "1 on elsewhere" in status.status()[1][0]
 

@@ -83,7 +83,7 @@ def test_hydras_own_composer_reads_conf_and_a_recorded_configuration(runs: list[
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.identity import fingerprint
 
     folder = Path(client.download_artifacts(runs[0].info.run_id, "", str(tmp_path)))
     with initialize_config_dir(str(folder), version_base="1.3"):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,8 +20,7 @@ from goldfish.engines import select
 from goldfish.engines.cpu import passes
 from goldfish.errors import ConfigError
 from goldfish.recurrent import Recurrent
-from goldfish.sweep import claims, machine, starting
-from goldfish.sweep.claims import Claims, claim
+from goldfish.sweep import machine, pool
 from goldfish.tracking import provenance
 
 # ARM
@@ -53,37 +50,14 @@ def forward() -> str:
 
 
 @pytest.fixture
-def no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module, name in ((claims, "_PROC"), (provenance, "_PROCESSORS"), (resident, "_STATUS")):
+def no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((provenance, "_PROCESSORS"), (resident, "_STATUS")):
         monkeypatch.setattr(module, name, tmp_path / "nowhere")
-    claims._boot_id.cache_clear()
-    yield
-    claims._boot_id.cache_clear()
-
-
-@pytest.mark.usefixtures("no_proc")
-def test_without_proc_a_claim_lives_as_long_as_its_process(tmp_path: Path) -> None:
-    held = Claims(tmp_path / "claims")
-    mine = claim(("study", "ab" * 32), "seed=0", "study/cpu")
-    assert float(mine.process_start) == pytest.approx(psutil.Process().create_time(), abs=0.1)
-    other = subprocess.Popen(["sleep", "60"])
-    theirs = mine._replace(pid=other.pid, process_start=str(claims._started(other.pid)))
-    assert held.take([theirs]).mine == [theirs]
-    assert held.take([mine]).elsewhere == [theirs]
-    assert not held.alive(theirs._replace(process_start="1.00")), "its number was another process's before"
-    other.kill()
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-    assert not held.alive(theirs), "a zombie"
-    other.wait()
-    taken = held.take([mine])
-    assert (taken.mine, taken.dead) == ([mine], [theirs])
-    held.release([mine.key])
-    assert held.all() == []
 
 
 def test_workers_are_not_forked_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert starting.prepare("goldfish.sweep.work:train_pack").get_start_method() == "spawn"
+    assert pool._context("goldfish.sweep.work:train_pack", spawn=False).get_start_method() == "spawn"
 
 
 ORPHAN = """

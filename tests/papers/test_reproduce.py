@@ -19,7 +19,7 @@ from tests.papers.study import FILES, README, content
 from goldfish.cli import main
 from goldfish.config.config import resolve
 from goldfish.papers import experiment, reproduce
-from goldfish.sweep.report import Report
+from goldfish.sweep.progress import Report
 from goldfish.tracking.store import Store
 
 DRIVER = """
@@ -159,7 +159,7 @@ def test_status_counts_and_tells_stale_runs(
     header, counts = lines()
     assert header[:5] == ["experiment", "solved", "unsolved", "diverged", "failed"]
     assert (counts[0], sum(map(int, counts[1:5])), header[-1], counts[-1]) == ("study", 3, "stale", "0")
-    monkeypatch.setattr("goldfish.sweep.source.source_hash", lambda config: config["cell"]["name"])
+    monkeypatch.setattr("goldfish.sweep.identity.source_hash", lambda config: config["cell"]["name"])
     assert lines()[1][-1] == "3"
 
 
@@ -233,7 +233,7 @@ def test_what_was_lost_is_a_row_too() -> None:
 def test_a_failed_run_gives_exit_code_1_and_no_results(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from goldfish.sweep.fingerprint import fingerprint
+    from goldfish.sweep.identity import fingerprint
 
     def failing(configs: Any, **_: Any) -> Report:
         report = Report(len(configs), tuple(fingerprint(config) for config in configs))

@@ -16,7 +16,7 @@ from tests.papers.study import EXPERIMENT, content
 from goldfish.cli import main
 from goldfish.config.config import Config
 from goldfish.papers import reproduce
-from goldfish.sweep.report import Report
+from goldfish.sweep.progress import Report
 from goldfish.training.outcome import Verdict
 
 SELECT = """
@@ -39,7 +39,7 @@ class Trained:
         self.interrupts = 0  # raise KeyboardInterrupt after this many further runs
 
     def run_sweep(self, configs: list[Config], **_: Any) -> Report:
-        from goldfish.sweep.fingerprint import fingerprint
+        from goldfish.sweep.identity import fingerprint
 
         report = Report(len(configs), tuple(fingerprint(config) for config in configs))
         known = {(row["experiment_name"], row["fingerprint"]) for row in self.rows if row["outcome"] != "failed"}

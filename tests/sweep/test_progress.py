@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import pty
+import re
+import sys
 from contextlib import suppress
+from types import ModuleType
 
 import pytest
+import rich.console
+from rich.live import Live
 from tests.sweep.stand_ins import DIVERGES, config, outcome
 
-from goldfish.config.config import Config
 from goldfish.sweep import progress as module
-from goldfish.sweep import report
+from goldfish.sweep.packs import Run
+from goldfish.sweep.pool import Advanced, Event, Finished, Recorded, Restarted, Started, Stopped
 from goldfish.sweep.progress import Progress
-from goldfish.sweep.workers import Advanced, Event, Finished, Restarted
 
 
 class Clock:
@@ -39,30 +44,32 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.packs, "cost", lambda config: config["task"]["length"] / 10)
 
 
-def runs() -> list[Config]:
+def runs() -> list[Run]:
     """Three runs of 20 steps; the last costs twice as much as each of the others."""
-    return [config(0), config(1), config(2, task={"name": "recall", "length": 20})]
+    configs = [config(0), config(1), config(2, task={"name": "recall", "length": 20})]
+    return [Run(item, ("study", ""), "", "", "", "") for item in configs]
 
 
-def finished(run: int, verdict: str = "solved") -> Finished:
-    made = outcome(runs()[run])
+def finished(run: Run, verdict: str = "solved") -> Finished:
+    made = outcome(run.config)
     made.verdict = verdict  # type: ignore[assignment]
     return Finished(run, made)
 
 
 def test_share_is_weighted_by_cost(clock: Clock) -> None:
-    shown = Progress(runs(), io.StringIO())
+    first, second, third = three = runs()
+    shown = Progress(three, io.StringIO())
     shares = []
     events: list[Event] = [
-        Advanced((0, 1), 20),  # both of them half way
-        Advanced((2,), 5),
+        Advanced((first, second), 20),  # both of them half way
+        Advanced((third,), 5),
         Advanced(),
-        finished(0),
-        finished(1),
-        Restarted((2,)),
-        Advanced((2,), 10),
-        Advanced((2,), 1000),  # never more than all of it
-        finished(2),
+        finished(first),
+        finished(second),
+        Restarted((third,)),
+        Advanced((third,), 10),
+        Advanced((third,), 1000),  # never more than all of it
+        finished(third),
     ]
     for event in events:
         shown.show(event)
@@ -71,49 +78,104 @@ def test_share_is_weighted_by_cost(clock: Clock) -> None:
 
 
 def test_time_left_is_the_time_spent_on_each_share(clock: Clock) -> None:
-    shown = Progress(runs(), io.StringIO())
-    assert shown.line() == "0 done, 0 failed, 3 total, starting"
+    first, second, third = three = runs()
+    shown = Progress(three, io.StringIO())
+    none = "0 solved, 0 unsolved, 0 diverged, 0 failed"
+    assert shown.line() == f"0 of 3 runs: {none}, 0 packs running, starting"
     clock.now += 50  # imports do not count
-    shown.show(Advanced((0, 1), 1))
-    assert shown.line().endswith("starting")
+    shown.show(Started((first, second)))
+    shown.show(Advanced((first, second), 1))
+    assert shown.line().endswith("1 pack running, starting")
     clock.now += 30
-    shown.show(Advanced((0, 1), 19))
-    assert shown.line() == "0 done, 0 failed, 3 total, 1 min 30 s left"
-    for run, verdict in enumerate(["failed", "diverged", "solved"]):
+    shown.show(Started((third,)))
+    shown.show(Advanced((first, second), 19))
+    assert shown.line() == f"0 of 3 runs: {none}, 2 packs running, 1 min 30 s left"
+    for run, verdict in zip(three, ["failed", "diverged", "solved"], strict=True):
         shown.show(finished(run, verdict))
-    assert shown.line() == "2 done, 1 failed, 3 total, nothing left"
+    told = "1 solved, 0 unsolved, 1 diverged, 1 failed, 0 packs running, nothing left"
+    assert shown.line() == f"3 of 3 runs: {told}"
+
+
+def test_what_is_not_trained_here_any_more_is_no_running_pack() -> None:
+    first, second, third = three = runs()
+    shown = Progress(three, io.StringIO())
+    shown.show(Started((first, second)))
+    shown.show(Recorded((third,)))
+    assert "0 failed, 1 recorded by others, 1 pack running" in shown.line()
+    shown.show(Restarted((first, second)))
+    assert "0 packs running" in shown.line()
+    shown.show(Started((first,)))
+    shown.show(Started((second,)))
+    assert "2 packs running" in shown.line()
+    shown.show(Stopped((second,), 3, 0.0))
+    assert "1 of 3 runs: 0 solved" in shown.line()
+    assert "1 pack running" in shown.line()
 
 
 def test_a_log_file_gets_a_line_now_and_then(clock: Clock) -> None:
-    stream = io.StringIO()
-    with Progress(runs(), stream) as shown:
+    stream, three = io.StringIO(), runs()
+    with Progress(three, stream) as shown:
         for _ in range(40):
             clock.now += 1
-            shown.show(Advanced((0,), 0))
-        for run in range(3):
+            shown.show(Advanced((three[0],), 0))
+        for run in three:
             shown.show(finished(run))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 5
-    assert lines[0] == "goldfish: 0 done, 0 failed, 3 total, starting"
-    assert lines[-1] == "goldfish: 3 done, 0 failed, 3 total, nothing left"
+    assert lines[0].startswith("goldfish: 0 of 3 runs: 0 solved,")
+    assert lines[-1].startswith("goldfish: 3 of 3 runs: 3 solved,")
 
 
-def test_a_terminal_gets_one_line_that_changes(clock: Clock) -> None:
+def test_a_terminal_gets_a_bar_that_changes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pseudo-terminal of no stated width, as some have."""
+    monkeypatch.setenv("TERM", "xterm-256color")
     reading, writing = pty.openpty()
-    with os.fdopen(writing, "w") as stream, Progress(runs(), stream) as shown:
-        for run, verdict in enumerate(["solved", "failed", "unsolved"]):
+    three = runs()
+    with os.fdopen(writing, "w") as stream, Progress(three, stream) as shown:
+        for run, verdict in zip(three, ["solved", "failed", "unsolved"], strict=True):
             shown.show(finished(run, verdict))
             clock.now += 1
-    text = written(reading)
-    assert text.count("\n") == 1
-    states = [state.strip() for state in text.split("\r") if state.strip()]
-    assert states[0].startswith("0% |")
-    assert "0 done, 0 failed, 3 total, starting" in text
-    assert "1 done, 1 failed, 3 total" in text
-    assert states[-1].startswith("100% |██")
-    assert states[-1].endswith("2 done, 1 failed, 3 total, nothing left")
-    assert max(map(len, states)) <= 80
+        shown.tell("a line")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", written(reading))
+    assert "goldfish: a line\r\n" in text
+    states = [(int(share), left) for share, left in re.findall(r"━ +(\d+)% (.*?)\s*\r\n", text)]
+    assert states[0] == (0, "starting")
+    assert states[-1] == (100, "nothing left")
+    assert "1 of 3 runs: 1 solved, 0 unsolved, 0 diverged, 0 failed, 0 packs running" in text
+    assert "3 of 3 runs: 1 solved, 1 unsolved, 0 diverged, 1 failed, 0 packs running" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "xterm"])
+def test_a_terminal_that_is_gone_stops_nothing(terminal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr(module, "BAR_INTERVAL", 0.0)
+    monkeypatch.setattr(module, "LINE_INTERVAL", 0.0)
+    reading, writing = pty.openpty()
+    three = runs()
+    stream = os.fdopen(writing, "w")
+    with Progress(three, stream) as shown:
+        os.close(reading)
+        for run in three:
+            shown.show(finished(run))
+        shown.tell("a line")
+    assert shown.share == 1
+    with suppress(OSError):
+        stream.close()
+
+
+def test_a_notebook_with_widgets_gets_a_bar(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython's kernel, ipywidgets and rich's display in it are stood in for."""
+    drawn: list[str] = []
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    monkeypatch.setattr(Live, "refresh", lambda self: drawn.append(str(self)))
+    three = runs()
+    with Progress(three, sys.stderr) as shown:
+        assert shown._live is not None
+        shown.show(finished(three[0]))
+    assert len(drawn) >= 2
 
 
 def written(reading: int) -> str:
@@ -138,18 +200,18 @@ def written(reading: int) -> str:
     ],
 )
 def test_clock(seconds: float, text: str) -> None:
-    assert report.clock(seconds) == text
+    assert module.clock(seconds) == text
 
 
 def test_names_tell_runs_apart() -> None:
     optimizers = [{"name": "adam", "lr": 0.1}, {"name": "adam", "lr": 0.01}]
-    named = report.names([config(3, optimizer=optimizer) for optimizer in optimizers])
+    named = module.names([config(3, optimizer=optimizer) for optimizer in optimizers])
     assert named[0] == "cell=rnn init=pytorch task=recall task.length=10 seed=3 optimizer.lr=0.1"
     assert len(set(named)) == 2
 
 
 def test_summary() -> None:
-    made = report.Report(9, skipped=3, duplicates=1, seconds=61)
+    made = module.Report(9, skipped=3, duplicates=1, seconds=61)
     for seed in (0, 1, DIVERGES):
         made.count("name", outcome(config(seed)))
     failed = outcome(config(5))

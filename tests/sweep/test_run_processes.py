@@ -65,7 +65,7 @@ def start(log: Path) -> Iterator[Start]:
 def test_the_parent_never_imports_torch(start: Start) -> None:
     out, err = start([(0, "rnn"), (1, "rnn"), (RAISES, "rnn")], "train_with_weights").communicate(timeout=60)
     assert "recorded [0, 1, 101] False" in out
-    assert "3 done, 0 failed, 3 total, nothing left" in err
+    assert "3 of 3 runs: 2 solved, 1 unsolved, 0 diverged, 0 failed, 0 packs running, nothing left" in err
     assert "Traceback" not in err
 
 

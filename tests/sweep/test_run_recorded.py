@@ -13,7 +13,7 @@ import torch
 
 from goldfish.config.config import Config, resolve
 from goldfish.data.sources import describe_test_set
-from goldfish.sweep.fingerprint import fingerprint
+from goldfish.sweep.identity import fingerprint
 from goldfish.tracking.store import Store
 from goldfish.training.train import train
 

@@ -11,7 +11,7 @@ from tests.training.exactness import essence, interrupt
 
 import goldfish
 from goldfish.config.config import Config
-from goldfish.sweep.fingerprint import fingerprint, identity
+from goldfish.sweep.identity import fingerprint, identity
 from goldfish.tasks.base import Batch
 from goldfish.training.module import PackModule
 from goldfish.training.outcome import Outcome

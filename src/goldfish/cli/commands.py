@@ -14,7 +14,7 @@ from goldfish.cli import output
 from goldfish.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from goldfish.sweep.workload import Rerun
+    from goldfish.sweep.run import Rerun
 
 SCALES = ("smoke", "cpu", "gpu")
 ANYWHERE = ("figures", "check", "paper")  # the other commands train or look at records
@@ -195,7 +195,7 @@ def paper(to: str, scale: str) -> None:
 @click.option("--experiment", help="Only the runs of this MLflow experiment.")
 def export(to: str, experiment: str | None) -> None:
     """Write every recorded run into one table."""
-    from goldfish.sweep.replay import opened
+    from goldfish.sweep.recorder import opened
     from goldfish.tracking.tables import export
 
     print(f"{to}: {len(export(opened(), Path(to), experiment))} runs")
@@ -260,7 +260,7 @@ def ui(experiment: str | None, port: int) -> int:
 
     The UI runs on this machine; the link that is printed leads into the prepared view.
     """
-    from goldfish.sweep.replay import opened
+    from goldfish.sweep.recorder import opened
     from goldfish.tracking.ui import serve
 
     return serve(experiment, store=opened(), port=port)

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -141,12 +140,13 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
     return Ragged.of([encoding.ids for part in encoded for encoding in part])
 
 
-def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
+def _shown(items: Sequence[Any], what: str) -> Iterable[Any]:
     """With a progress bar where somebody watches; a large corpus takes a while, once."""
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import track
 
-    tqdm.set_lock(RLock())  # tqdm's own is one between processes, which a process that is killed leaves behind
-    shown: Iterable[Any] = tqdm(items, desc=what, leave=False, disable=None)
+    console = Console(stderr=True)
+    shown: Iterable[Any] = track(items, what, console=console, transient=True, disable=not console.is_terminal)
     return shown
 
 

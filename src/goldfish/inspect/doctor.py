@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from goldfish.errors import ConfigError
-from goldfish.sweep.report import clock
+from goldfish.sweep.progress import clock
 from goldfish.tracking import sql
 
 if TYPE_CHECKING:
@@ -281,10 +281,10 @@ def _age(path: Path) -> float:
 
 
 def _spool(store: Store) -> Line:
-    from goldfish.sweep.replay import replay
+    from goldfish.sweep.recorder import replay
     from goldfish.tracking import spool
 
-    lines, damaged = replay(store).lines(), spool.damaged(store.state)
+    lines, damaged = replay(store), spool.damaged(store.state)
     if damaged:
         lines.append(f"{len(damaged)} damaged files may be removed, their runs are trained again: {damaged[0]}")
     still = spool.waiting(store.state) or damaged

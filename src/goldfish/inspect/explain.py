@@ -16,8 +16,8 @@ from goldfish.errors import ConfigError, nearest
 from goldfish.inspect import ledger
 from goldfish.inspect.ledger import Ledger, State
 from goldfish.inspect.status import texts
-from goldfish.sweep.fingerprint import fingerprint
-from goldfish.sweep.replay import opened
+from goldfish.sweep.identity import fingerprint
+from goldfish.sweep.recorder import opened
 from goldfish.tracking import names
 from goldfish.tracking.run import Key, Run
 
@@ -201,12 +201,12 @@ def configuration(settings: Mapping[str, str]) -> Config:
 
 def _changes(attempt: Run) -> list[str]:
     """Which of the files that made the run have changed since its commit, where git tells."""
-    from goldfish.sweep import source
+    from goldfish.sweep import identity
 
     commit = attempt.tags.get("goldfish.commit", "")
     chosen = {group: {"name": name} for group, name in names.choices(attempt.settings).items()}
     try:
-        files = source.files(chosen)
+        files = identity.source_files(chosen)
     except ConfigError as error:
         return [f"its source is gone: {error}"]
     except KeyError as error:

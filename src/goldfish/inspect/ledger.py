@@ -87,7 +87,7 @@ class Ledger:
 
 def _source(chosen: tuple[str, ...]) -> str | None:
     """The hash of today's code of a cell, an initialisation, a task and an optimiser; None where one is gone."""
-    from goldfish.sweep.source import source_hash
+    from goldfish.sweep.identity import source_hash
 
     named = dict(zip(CHOICES, chosen, strict=True))
     if any(name not in registry.modules(group) for group, name in named.items()):

@@ -11,8 +11,8 @@ from goldfish.config.config import Config
 from goldfish.errors import ConfigError, nearest
 from goldfish.inspect import ledger, picture
 from goldfish.inspect.ledger import Ledger, State
-from goldfish.sweep.replay import opened
-from goldfish.sweep.report import clock
+from goldfish.sweep.progress import clock
+from goldfish.sweep.recorder import opened
 from goldfish.tracking import names
 from goldfish.tracking.run import Key
 
@@ -91,7 +91,7 @@ def _planned(store: Store, name: str, scale: str) -> list[str]:
 
 
 def _states(known: Ledger, configs: Sequence[Config]) -> list[Run]:
-    from goldfish.sweep.fingerprint import fingerprints
+    from goldfish.sweep.identity import fingerprints
 
     names_of = [config.tracking.experiment_name for config in configs]
     keys = list(zip(names_of, fingerprints(configs), strict=True))
@@ -101,7 +101,7 @@ def _states(known: Ledger, configs: Sequence[Config]) -> list[Run]:
 def _chosen(trials: Trials, runs: Sequence[Run], store: Store) -> Mapping[Group, str] | None:
     """What the trials select, None as long as one of them is not done, or where a group has no result."""
     from goldfish.papers import selection
-    from goldfish.sweep.fingerprint import fingerprints
+    from goldfish.sweep.identity import fingerprints
     from goldfish.tracking.tables import runs_table
 
     if any(state.word not in (*names.FINISHED, "stale", "failed") for _, state in runs):

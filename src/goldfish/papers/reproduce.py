@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from goldfish.papers.plan import Group, Plan, Trials
-    from goldfish.sweep.report import Report
-    from goldfish.sweep.workload import Rerun
+    from goldfish.sweep.progress import Report
+    from goldfish.sweep.run import Rerun
     from goldfish.tracking.store import Store
     from goldfish.training.module import PackModule
 

@@ -1,35 +1,35 @@
 """Claims: which process trains which run now, so that the same sweep started twice trains each run once.
 
-A claim is a small file, written and removed under a kernel lock. It is worth as much as its owner is alive: no clock
-and no heartbeat says so, but the kernel, which knows a process by its number, the moment it started and the boot.
-Without /proc, as on macOS, psutil asks it.
+A claim is a small file that names its owner, and an owner is a file that a process keeps locked as long as it trains.
+The kernel unlocks it when the process ends, however it ends: a claim whose owner is not locked is a dead process's.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 from goldfish import files
 
 Key = tuple[str, str]  # experiment name, fingerprint
-_PROC = Path("/proc")
+_POLL = 0.005  # seconds between two attempts at a lock
 
 
 class Claim(NamedTuple):
     """One process's word that it trains a run.
 
-    pid, process_start, boot_id, host: the process; `process_start` counts clock ticks since the boot. Without /proc it
-        is a unix time, and `boot_id` is empty.
+    owner: the name of the file that the process keeps locked.
+    pid, host: the process, as a person knows it.
     claimed: unix time in seconds.
     label: the run as a person knows it, such as "cell=lstm seed=3".
     sweep: the name of the sweep.
@@ -37,9 +37,8 @@ class Claim(NamedTuple):
 
     experiment: str
     fingerprint: str
+    owner: str
     pid: int
-    process_start: str
-    boot_id: str
     host: str
     claimed: float
     label: str
@@ -52,67 +51,74 @@ class Claim(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What became of claims: those that were free or a dead process's, those of others, and the dead ones' own."""
+    """What became of claims: those that are this process's now, those of others, and the dead ones' own."""
 
     mine: list[Claim]
     elsewhere: list[Claim]
     dead: list[Claim]
 
 
-def claim(key: Key, label: str, sweep: str) -> Claim:
-    """A claim of this process on a run, not made yet."""
-    pid = os.getpid()
-    return Claim(*key, pid, _started(pid) or "", _boot_id(), platform.node(), time.time(), label, sweep)
-
-
 class Claims:
-    """The claims in a folder, which is made when the first one is taken.
+    """The claims in a folder, which is made when the first one is taken; those taken here last until `close`.
 
     >>> claims = Claims(folder)
-    >>> mine, elsewhere, dead = claims.take([claim(("study", "ab…"), "seed=0", "study/cpu")])
+    >>> mine, elsewhere, dead = claims.take([claims.of(("study", "ab…"), "seed=0", "study/cpu")])
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.owner = f"{uuid.uuid4().hex}.owner"
+        self._life: BaseFileLock | None = None
+
+    def of(self, key: Key, label: str, sweep: str) -> Claim:
+        """A claim on a run, not made yet."""
+        return Claim(*key, self.owner, os.getpid(), platform.node(), time.time(), label, sweep)
 
     def take(self, wanted: Sequence[Claim]) -> Taken:
-        """Claim what is free or was a dead process's."""
+        """Claim what is free, this process's already, or was a dead process's."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with _lock(self.folder / "lock").acquire(poll_interval=_POLL):
+            if self._life is None:
+                self._begin()
             taken = Taken([], [], [])
             for item in wanted:
                 path = self._path(item.key)
-                owner = _read(path)
-                if owner is not None and self.alive(owner):
-                    taken.elsewhere.append(owner)
+                before = _read(path)
+                if before is not None and before.owner != self.owner and self.alive(before):
+                    taken.elsewhere.append(before)
                     continue
                 content = json.dumps(item._asdict()).encode()
                 files.write(path, content, durable=False)  # a machine that loses its power trains nothing
                 taken.mine.append(item)
-                if owner is not None:
-                    taken.dead.append(owner)
+                if before is not None and before.owner != self.owner:
+                    taken.dead.append(before)
         return taken
 
     def release(self, keys: Iterable[Key]) -> None:
         """Give up claims of this process; it needs no space on the disk."""
-        me = (os.getpid(), _started(os.getpid()) or "", _boot_id(), platform.node())
         found = (_read(self._path(key)) for key in keys)
-        own = [item for item in found if item and (item.pid, item.process_start, item.boot_id, item.host) == me]
-        self.drop(own)
+        self.drop([item for item in found if item and item.owner == self.owner])
+
+    def close(self) -> None:
+        """Give up all claims of this process."""
+        if self._life is not None:
+            self.drop([item for item in self.all() if item.owner == self.owner])
+            (self.folder / self.owner).unlink()
+            self._life.release()
 
     def drop(self, claims: Iterable[Claim]) -> None:
         """Remove claims, whoever made them; one that somebody has taken over meanwhile stays."""
         unwanted = list(claims)
         if not unwanted:
             return
-        with self._locked():
+        with _lock(self.folder / "lock").acquire(poll_interval=_POLL):
             for item in unwanted:
                 path = self._path(item.key)
                 if _read(path) == item:
                     path.unlink()
 
-    def owner(self, key: Key) -> Claim | None:
-        """The process that trains a run now, if there is one."""
+    def claimed(self, key: Key) -> Claim | None:
+        """The claim of a process that trains a run now, if there is one."""
         found = _read(self._path(key))
         return found if found is not None and self.alive(found) else None
 
@@ -123,19 +129,38 @@ class Claims:
 
     def alive(self, item: Claim) -> bool:
         """True while the process that claimed a run may still train it; of another host's nothing is known."""
-        if item.host != platform.node():
-            return True
-        return item.boot_id == _boot_id() and _started(item.pid) == item.process_start
+        return item.host != platform.node() or _held(self.folder / item.owner)
+
+    def _begin(self) -> None:
+        """Lock a file for as long as this process lives; what dead owners have left is removed."""
+        for path in self.folder.glob("*.owner"):
+            if not _held(path):
+                path.unlink()
+        self._life = _lock(self.folder / self.owner)
+        self._life.acquire()
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.claim"
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process at a time, and the kernel unlocks for one that dies."""
-        with (self.folder / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+def _lock(path: Path) -> BaseFileLock:
+    """A lock of the kernel's on a file; any thread may release it."""
+    from filelock import FileLock
+
+    return FileLock(path, thread_local=False)
+
+
+def _held(path: Path) -> bool:
+    """Whether a process keeps a file locked; one that another account owns is taken to be."""
+    from filelock import Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with _lock(path).acquire(blocking=False):
+            return False
+    except (Timeout, PermissionError):
+        return True
 
 
 def _read(path: Path) -> Claim | None:
@@ -146,30 +171,3 @@ def _read(path: Path) -> Claim | None:
         return None
     known = isinstance(content, dict) and set(content) == set(Claim._fields)
     return Claim(**content) if known else None
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since the boot; None for one that is no more."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None if (_PROC / "self" / "stat").exists() else _asked(pid)
-    state, *rest = text.rpartition(")")[2].split()  # what stands before is the name, which may hold anything
-    return None if state in "ZX" else rest[18]
-
-
-def _asked(pid: int) -> str | None:
-    """Without /proc: when a process started, in unix time; None for one that is no more."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return None
-
-
-@cache
-def _boot_id() -> str:
-    path = _PROC / "sys" / "kernel" / "random" / "boot_id"
-    return path.read_text().strip() if path.exists() else ""

@@ -13,8 +13,8 @@ from goldfish.errors import ConfigError, nearest
 from goldfish.sweep import machine
 
 if TYPE_CHECKING:
-    from goldfish.sweep.report import Report
-    from goldfish.sweep.workload import Rerun
+    from goldfish.sweep.progress import Report
+    from goldfish.sweep.run import Rerun
 
 RERUN = ("missing", "stale", "all")
 AUTO = "auto"  # a pack size by the model of goldfish.sweep.packs.replicas

@@ -1,4 +1,4 @@
-"""Packs: which runs are trained together, how many at once, and in which order the packs are started."""
+"""Runs and packs: which runs are trained together, how many at once, and in which order the packs are started."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import itertools
 import math
 import os
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from goldfish.config.config import Config
 from goldfish.sweep import machine
+from goldfish.sweep.claims import Key
 from goldfish.training.pack import pack_key
 
 Size = int | Literal["auto"]
@@ -32,6 +34,39 @@ _NUMBERS, _DRAWN = 24, 2**21  # kept for each hidden state of a step; in a block
 _BLOCKS = 3  # on a GPU: one computed on, one launched, one drawn ahead
 _LIMITS = (2.0, 1.5, 1.2, 1.0, 0.8, 0.65, 0.5, 0.35, 0.25, 0.125)  # longest pack that is tried, in workers' shares
 _WORTH = 0.98  # packs are split further where the sweep then takes less than this
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is to be trained, with all that is recorded beside its outcome; no two are equal.
+
+    Attributes:
+        config: resolved.
+        key: experiment name and fingerprint.
+        source_hash: of the code that trains it.
+        content: the hash of its real data, "" of synthetic data.
+        label: what a person calls it.
+        sweep: the name of the sweep.
+        repeated: the id of the record that this run repeats, if it repeats one.
+        since: unix time; a result that another process has recorded later stands for this run's. 0 for any time.
+    """
+
+    config: Config
+    key: Key
+    source_hash: str
+    content: str
+    label: str
+    sweep: str
+    repeated: str | None = None
+    since: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is called in a checkpoint."""
+        return "/".join(self.key)
+
+
+Pack = tuple[Run, ...]
 
 
 def group(configs: Sequence[Config], size: Size, workers: int = 1, *, gpu: bool = False) -> list[list[int]]:

@@ -1,7 +1,6 @@
 """Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
 
-Nothing that travels can hold code: packs come and news goes as JSON, an outcome as a checked frame of
-goldfish.training.outcome. The parent decides what has become of a run.
+The parent decides what has become of a run.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
-import json
 import multiprocessing
 import os
 import signal
@@ -18,12 +16,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol
 
-from goldfish.config.config import Config, recorded
+from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.training.outcome import Outcome, dumps
 from goldfish.training.state.checkpoint import Checkpointing, Interrupted
@@ -57,27 +54,17 @@ class Train(Protocol):
         """Return an outcome for each run; raise Interrupted once `stop` is true."""
 
 
-class _Told:
-    """Whether the parent has asked to stop."""
-
-    def __init__(self) -> None:
-        self.stop = False
-
-    def take(self, *_: object) -> None:
-        """SIGTERM: the training looks at `stop` between two steps."""
-        self.stop = True
-
-
 def main(connection: Connection, trainer: str) -> None:
     """Train packs until the parent says stop, or is gone.
 
-    Sends ["ready"] or ["broken", reason] once; then for each pack ["advance", k] as training goes on, k = training
-    steps × runs newly done, and at last a frame for each outcome, or ["failed", reason], or ["refused", reason] for bad
-    input, or, after SIGTERM, ["interrupted", step]. ["failed", reason, "ending"] is its last message.
+    Sends ("ready", None) or ("broken", reason) once; then for each pack ("advance", k) as training goes on, k =
+    training steps × runs newly done, and at last ("outcome", bytes of goldfish.training.outcome) for each run, or
+    ("failed", reason), or ("refused", reason) for bad input, or, after SIGTERM, ("interrupted", step).
+    ("ending", reason) is a failure, and its last message.
     """
-    told = _Told()
+    told: list[int] = []  # signals to stop
     os.environ.update(ENVIRONMENT)
-    signal.signal(signal.SIGTERM, told.take)
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # the whole group gets them: the parent's business
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -88,16 +75,12 @@ def main(connection: Connection, trainer: str) -> None:
         _send(connection, "broken", describe(error))
         return
     gc.freeze()  # a full collection over Lightning's objects takes 0.3 s
-    _send(connection, "ready")
-    while (pack := _receive(connection)) is not None:
-        if not _answer(connection, train, *pack, told):
-            return
-
-
-def request(configs: Sequence[Config], checkpointing: Checkpointing | None) -> bytes:
-    """A pack as it is sent to a worker."""
-    settings = asdict(checkpointing) | {"folder": str(checkpointing.folder)} if checkpointing else None
-    return json.dumps({"configs": [config.plain() for config in configs], "checkpointing": settings}).encode()
+    _send(connection, "ready", None)
+    with suppress(EOFError, ConnectionResetError):  # the parent is gone
+        while (pack := connection.recv()) is not None:
+            configs, checkpointing = pack
+            if not _answer(connection, train, configs, checkpointing, lambda: bool(told)):
+                return
 
 
 def describe(error: BaseException) -> str:
@@ -133,14 +116,18 @@ def _load(trainer: str) -> Train:
 
 
 def _answer(
-    connection: Connection, train: Train, configs: Sequence[Config], checkpointing: Checkpointing | None, told: _Told
+    connection: Connection,
+    train: Train,
+    configs: Sequence[Config],
+    checkpointing: Checkpointing | None,
+    stop: Callable[[], bool],
 ) -> bool:
     """Train one pack; False where this process is of no more use.
 
     SystemExit is a failure like any other: Lightning turns some exceptions into it.
     """
     try:
-        outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=lambda: told.stop)
+        outcomes = train(configs, _reporter(connection), checkpointing=checkpointing, stop=stop)
         if len(outcomes) != len(configs):
             raise RuntimeError(f"{len(configs)} runs came back as {len(outcomes)} outcomes")
         frames = [dumps(outcome) for outcome in outcomes]
@@ -150,11 +137,11 @@ def _answer(
         _send(connection, "refused", str(error))
     except (Exception, SystemExit) as error:
         ending = _has_used_gpu()
-        _send(connection, "failed", describe(error), *(["ending"] if ending else []))
+        _send(connection, "ending" if ending else "failed", describe(error))
         return not ending
     else:
         for frame in frames:
-            _send_bytes(connection, frame)
+            _send(connection, "outcome", frame)
     return True
 
 
@@ -179,26 +166,8 @@ def _reporter(connection: Connection) -> Callable[[int], None]:
     return advance
 
 
-def _receive(connection: Connection) -> tuple[Sequence[Config], Checkpointing | None] | None:
-    """The next pack; None when there is none to come, or the parent is gone."""
+def _send(connection: Connection, kind: str, content: Any) -> None:
     try:
-        content: Any = json.loads(connection.recv_bytes())
-    except (EOFError, ConnectionResetError):
-        return None
-    if content is None:
-        return None
-    settings = content["checkpointing"]
-    if settings is not None:
-        settings |= {"folder": Path(settings["folder"]), "names": tuple(settings["names"])}
-    return [recorded(config) for config in content["configs"]], None if settings is None else Checkpointing(**settings)
-
-
-def _send(connection: Connection, *message: str | int) -> None:
-    _send_bytes(connection, json.dumps(message).encode())
-
-
-def _send_bytes(connection: Connection, data: bytes) -> None:
-    try:
-        connection.send_bytes(data)
+        connection.send((kind, content))
     except BrokenPipeError:  # the parent is gone: nobody waits for the rest
         os._exit(1)

@@ -144,8 +144,8 @@ class Store:
             outcome: solved, unsolved and diverged ones become FINISHED runs, failed ones FAILED.
             experiment_name: the MLflow experiment, created when it is not there.
             sweep: which sweep it was part of.
-            fingerprint: 64 hex digits (goldfish.sweep.fingerprint).
-            source_hash: 64 hex digits (goldfish.sweep.source).
+            fingerprint: 64 hex digits (goldfish.sweep.identity).
+            source_hash: 64 hex digits (goldfish.sweep.identity).
             provenance: of goldfish.tracking.provenance.collect().
             since: unix time in seconds; through MLflow's client, a result of the same run that another process has
                 recorded and that ended later stands for this one, and its id is returned.

@@ -1,4 +1,4 @@
-"""Worker processes, seen from the parent: they train packs side by side, and no run takes another one down.
+"""A pool of worker processes, seen from the parent: they train packs side by side, and no run takes another one down.
 
 The parent never imports torch. On Linux, workers are forked from a server that has imported the training code once; a
 run that needs a GPU gets a freshly spawned process instead, for CUDA does not survive a fork.
@@ -6,23 +6,27 @@ run that needs a GPU gets a freshly spawned process instead, for CUDA does not s
 
 from __future__ import annotations
 
-import json
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import re
 import signal
+import sys
+import tempfile
 import time
+import types
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from goldfish.config.config import Config
 from goldfish.errors import ConfigError
 from goldfish.sweep import worker
+from goldfish.sweep.packs import Pack, Run
 from goldfish.sweep.signals import Signals
-from goldfish.sweep.starting import starting
 from goldfish.training.outcome import Outcome, loads
 from goldfish.training.state.checkpoint import Checkpointing
 
@@ -30,6 +34,8 @@ _PATIENCE = 3  # workers that die one after another before any is ready
 _MEMORY = re.compile(r"^(MemoryError|OutOfMemoryError)\b|can't allocate memory")  # of Python, CUDA, torch on a CPU
 _TICK = 0.5  # seconds without news before the caller is woken, so that it can show the time
 _FAREWELL = 3  # seconds that a process may take to end, or to write a checkpoint when it is told to stop
+_NAME = 107  # bytes that a socket's name may have
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
 class WorkerError(RuntimeError):
@@ -40,15 +46,22 @@ class WorkerError(RuntimeError):
 class Advanced:
     """Training went on: `steps` = training steps × runs newly done. No runs: nothing happened for a moment."""
 
-    runs: tuple[int, ...] = ()
+    runs: Pack = ()
     steps: int = 0
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has begun to train a pack."""
+
+    runs: Pack
 
 
 @dataclass(frozen=True)
 class Restarted:
     """A pack failed; its runs are tried again, each alone, or, with `told`, as that line says."""
 
-    runs: tuple[int, ...]
+    runs: Pack
     told: str = ""
 
 
@@ -56,7 +69,7 @@ class Restarted:
 class Finished:
     """A run's outcome."""
 
-    run: int
+    run: Run
     outcome: Outcome
 
 
@@ -64,7 +77,7 @@ class Finished:
 class Stopped:
     """Runs whose training was broken off by a signal; a checkpoint of `step` was written, if checkpoints are."""
 
-    runs: tuple[int, ...]
+    runs: Pack
     step: int
     since: float
 
@@ -73,39 +86,26 @@ class Stopped:
 class Recorded:
     """Runs that another process has trained and recorded."""
 
-    runs: tuple[int, ...]
+    runs: Pack
 
 
-Event = Advanced | Restarted | Finished | Stopped | Recorded
-
-
-@dataclass(frozen=True)
-class Orders:
-    """How packs are to be trained.
-
-    admit: called with a pack that a worker is free for; returns those of its runs that are to be trained.
-    checkpointing: called with the runs of a pack that is being given to a worker.
-    signals: what is asked whether to stop.
-    """
-
-    signals: Signals
-    admit: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda pack: pack
-    checkpointing: Callable[[tuple[int, ...]], Checkpointing | None] = lambda pack: None
+Event = Advanced | Started | Restarted | Finished | Stopped | Recorded
 
 
 class Pool:
-    """Up to `count` workers that train packs; a context manager, which leaves none behind.
+    """Up to `count` workers that train packs by `trainer`; a context manager, which leaves none behind.
 
     A worker sees one of the `devices` alone, names as CUDA_VISIBLE_DEVICES takes them: the one that fewest others see.
+    With `spawn` workers are started afresh, as a GPU needs it.
     """
 
-    def __init__(self, count: int, *, trainer: str, context: Any, devices: Sequence[str] = ()) -> None:
-        self.count, self.trainer, self.context, self.devices = count, trainer, context, devices
+    def __init__(self, count: int, trainer: str, *, devices: Sequence[str] = (), spawn: bool = False) -> None:
+        self.count, self.trainer, self.devices = count, trainer, devices
+        self.context = _context(trainer, spawn=spawn)
         self.workers: list[_Worker] = []
-        self._configs: Sequence[Config] = ()
-        self._queue: deque[tuple[int, ...]] = deque()
+        self._queue: deque[Pack] = deque()
         self._lost_starts = self._disturbed = 0
-        self._spared: set[int] = set()  # runs that were given a second chance after memory had run out
+        self._spared: set[Run] = set()  # runs that were given a second chance after memory had run out
         self._stopping = False
 
     def __enter__(self) -> Pool:
@@ -119,23 +119,42 @@ class Pool:
             item.stop()
         self.workers = []
 
-    def train(self, configs: Sequence[Config], packs: Sequence[Sequence[int]], orders: Orders) -> Iterator[Event]:
+    def train(
+        self,
+        packs: Sequence[Pack],
+        signals: Signals,
+        admit: Callable[[Pack], Pack],
+        checkpointing: Callable[[Pack], Checkpointing | None],
+    ) -> Iterator[Event]:
         """Train the packs in the given order, yielding what happens; every admitted run ends in one Finished.
 
         A pack of several runs that raises, or whose worker dies, is tried again run by run; a run that does so alone
         is failed. Where memory has run out, a pack is tried again in halves before, and a run alone once more. After a
-        signal, what is in training ends in Finished or Stopped, within three seconds, and the rest is left. Raises
-        WorkerError when no worker can be started, and ConfigError for input that a worker refuses.
+        signal, what is in training ends in Finished or Stopped, within three seconds, and the rest is left.
+
+        Args:
+            packs: runs that are trained together.
+            signals: what is asked whether to stop.
+            admit: called with a pack that a worker is free for; returns those of its runs that are to be trained.
+            checkpointing: called with a pack that is being given to a worker.
+
+        Raises:
+            WorkerError: when no worker can be started.
+            ConfigError: for input that a worker refuses.
         """
-        self._configs, self._queue = configs, deque(tuple(pack) for pack in packs)
+        self._queue = deque(packs)
         while self._queue or self._busy:
-            if orders.signals.received is not None:
+            if signals.received is not None:
                 yield from self._wind_up()
                 return
-            self._fill(orders.signals)
-            self._distribute(orders)
+            self._fill(signals)
+            for item in self.workers:
+                while item.ready and not item.job and self._queue and signals.received is None:
+                    if pack := admit(self._queue.popleft()):
+                        item.give(pack, checkpointing(pack))
+                        yield Started(pack)
             if self._queue or self._busy:
-                yield from self._news(_TICK, orders.signals)
+                yield from self._news(_TICK, signals)
 
     def kill(self) -> None:
         """End every worker at once, from whatever place in the program."""
@@ -152,20 +171,10 @@ class Pool:
         """Start workers while there is work for them."""
         busy = len(self._busy)
         while len(self.workers) < min(self.count, busy + len(self._queue)):
+            taken = [item.device for item in self.workers]
+            device = min(self.devices, key=taken.count, default=None)  # the one that the fewest workers have
             with signals.raised(not busy):  # the first worker waits for its server's imports
-                self.workers.append(_Worker(self.context, self.trainer, self._free_device()))
-
-    def _free_device(self) -> str | None:
-        """The device that the fewest workers have, the first of equals; None where there is none to choose."""
-        taken = [item.device for item in self.workers]
-        return min(self.devices, key=taken.count, default=None)
-
-    def _distribute(self, orders: Orders) -> None:
-        for item in self.workers:
-            while item.ready and not item.job and self._queue and orders.signals.received is None:
-                pack = orders.admit(self._queue.popleft())
-                if pack:
-                    item.give(pack, worker.request([self._configs[run] for run in pack], orders.checkpointing(pack)))
+                self.workers.append(_Worker(self.context, self.trainer, device))
 
     def _wind_up(self) -> Iterator[Event]:
         """Ask for checkpoints, and end all workers: after three seconds those that have not answered too."""
@@ -194,26 +203,24 @@ class Pool:
 
     def _read(self, item: _Worker) -> Iterator[Event]:
         """Handle every message a worker has sent, and its death."""
-        for message in item.messages():
-            if isinstance(message, Outcome):
+        for kind, content in item.messages():
+            if kind == "outcome":
                 run, *rest = item.job
                 item.job = tuple(rest)
-                yield Finished(run, message)
-                continue
-            kind, *content = message
-            if kind == "ready":
+                yield Finished(run, loads(content))
+            elif kind == "ready":
                 item.ready, self._lost_starts = True, 0
             elif kind == "broken":
-                raise WorkerError(f"{self.trainer} cannot be imported: {content[0]}")
+                raise WorkerError(f"{self.trainer} cannot be imported: {content}")
             elif kind == "advance":
-                yield Advanced(item.job, content[0])
+                yield Advanced(item.job, content)
             elif kind == "interrupted":
-                yield from self._interrupted(item, content[0])
+                yield from self._interrupted(item, content)
             elif kind == "refused" and not self._stopping:
-                raise ConfigError(content[0])
+                raise ConfigError(content)
             else:
-                item.dead = item.dead or len(content) > 1
-                yield from self._failed(item, content[0])
+                item.dead = item.dead or kind == "ending"
+                yield self._failed(item, content)
         if item.dead:
             self.workers.remove(item)
             yield from self._bury(item)
@@ -232,37 +239,33 @@ class Pool:
         item.process.kill()
 
     def _bury(self, item: _Worker) -> Iterator[Event]:
-        ended = item.stop()
-        reason = item.damage or f"worker died: {ended}"
+        code = item.stop()
+        reason = f"worker died: exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
         if item.job:
-            yield from self._failed(item, reason, killed=item.killed and not item.damage)
+            yield self._failed(item, reason, killed=code == -signal.SIGKILL)
         elif not item.ready:
             self._lost_starts += 1
             if self._lost_starts >= _PATIENCE:
                 raise WorkerError(f"{reason}, {_PATIENCE} times while starting")
 
-    def _failed(self, item: _Worker, reason: str, *, killed: bool = False) -> Iterator[Event]:
+    def _failed(self, item: _Worker, reason: str, *, killed: bool = False) -> Event:
         """A pack of several goes back to the front of the queue, run by run; a single run is failed.
 
         `killed`: by SIGKILL, which nobody but the kernel sends, when memory has run out.
         """
-        job = item.job
         if self._stopping:
-            yield item.stopped(0)
-        elif (killed or _MEMORY.search(reason)) and not self._spared.issuperset(job):
-            item.job = ()
-            yield self._spare(job, "a worker was killed" if killed else "memory ran out")
-        elif item.packed > 1:
-            item.job = ()
+            return item.stopped(0)
+        job, item.job = item.job, ()
+        if (killed or _MEMORY.search(reason)) and not self._spared.issuperset(job):
+            return self._spare(job, "a worker was killed" if killed else "memory ran out")
+        if item.packed > 1:
             self._queue.extendleft((run,) for run in reversed(job))
-            yield Restarted(job)
-        else:
-            item.job = ()
-            seconds = time.time() - item.since
-            outcome = Outcome(self._configs[job[0]], "failed", reason=reason, seconds=seconds, started=item.since)
-            yield Finished(job[0], outcome)
+            return Restarted(job)
+        seconds = time.time() - item.since
+        outcome = Outcome(job[0].config, "failed", reason=reason, seconds=seconds, started=item.since)
+        return Finished(job[0], outcome)
 
-    def _spare(self, job: tuple[int, ...], what: str) -> Restarted:
+    def _spare(self, job: Pack, what: str) -> Restarted:
         """Train a pack again, in halves, when the others are done: then there may be room for it."""
         self._spared.update(job)
         parts = [part for part in (job[: len(job) // 2], job[len(job) // 2 :]) if part]
@@ -281,42 +284,32 @@ class _Worker:
         self.process = context.Process(target=worker.main, args=(child, trainer), name="goldfish-worker", daemon=True)
         # The server's children inherit its blocked signals, and the first waits for its imports: Ctrl-C stays possible.
         own = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        with starting(own, block=context.get_start_method() == "spawn"):
+        with _starting(own, block=context.get_start_method() == "spawn"):
             self.process.start()
         child.close()
         self.ready = False
         self.dead = False
-        self.killed = False
-        self.job: tuple[int, ...] = ()  # of these no outcome has come yet
+        self.job: Pack = ()  # of these no outcome has come yet
         self.packed = 0
         self.since = 0.0
-        self.damage = ""
 
-    def give(self, job: tuple[int, ...], request: bytes) -> None:
+    def give(self, pack: Pack, checkpointing: Checkpointing | None) -> None:
         """Send a pack."""
-        self.job, self.packed, self.since = job, len(job), time.time()
+        self.job, self.packed, self.since = pack, len(pack), time.time()
         try:
-            self.connection.send_bytes(request)
+            self.connection.send(([run.config for run in pack], checkpointing))
         except OSError:  # it died since its last message
             self.dead = True
 
-    def messages(self) -> Iterator[Outcome | list[Any]]:
+    def messages(self) -> Iterator[tuple[str, Any]]:
         """What it has sent so far; sets `dead` where the pipe has ended or the process has."""
         ended = not self.process.is_alive()  # asked first: what it sent before its end is still read
         try:
-            while not self.damage and self.connection.poll():
-                yield self._understood(self.connection.recv_bytes())
+            while self.connection.poll():
+                yield self.connection.recv()
         except (EOFError, OSError):  # the other end is closed, perhaps in the middle of a message
             ended = True
-        except ValueError as error:
-            self.damage = f"worker sent what cannot be read: {error}"
-            self.process.kill()
-        self.dead = self.dead or ended or bool(self.damage)
-
-    def _understood(self, data: bytes) -> Outcome | list[Any]:
-        """A message is a JSON list, an outcome begins with a word. Raises ValueError for anything else."""
-        message: list[Any] = json.loads(data) if data[:1] == b"[" else []
-        return message or loads(data)
+        self.dead = self.dead or ended
 
     def tell(self) -> None:
         """Ask it to write a checkpoint and stop training."""
@@ -332,16 +325,60 @@ class _Worker:
         """Ask it to end."""
         self.dead = True  # whatever it answers
         with suppress(OSError):  # it has ended already
-            self.connection.send_bytes(b"null")
+            self.connection.send(None)
 
-    def stop(self) -> str:
-        """End the process, at once unless it is ending anyway: it owns nothing. Return how it ended."""
+    def stop(self) -> int:
+        """End the process, at once unless it is ending anyway: it owns nothing. Return its exit code."""
         self.process.join(_FAREWELL if self.dead else 0)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
         code = self.process.exitcode or 0
-        self.killed = code == -signal.SIGKILL
         self.process.close()
         self.connection.close()
-        return f"exit code {code}" + (f" ({signal.strsignal(-code)})" if code < 0 else "")
+        return code
+
+
+def _context(trainer: str, *, spawn: bool) -> Any:
+    """The multiprocessing context; on Linux it forks from a server: start that now, and return at once.
+
+    On macOS a process that has loaded torch must not be forked: Apple's libraries may crash in the child. Workers are
+    spawned there, and where the server's socket could not have its long name.
+    """
+    named = len(os.fsencode(tempfile.gettempdir())) <= _NAME - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+    if spawn or sys.platform != "linux" or not named:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([trainer.partition(":")[0]])
+    with _starting():
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> Iterator[None]:
+    """While a process starts: it inherits the environment of workers, its `own`, and, with `block`, blocked signals.
+
+    A group's signals are the parent's business: they must not end the server, nor a worker before it listens. No
+    `__main__` is known meanwhile, or the caller's script would run in each worker.
+    """
+    environment = {**worker.ENVIRONMENT, **(own or {})}
+    before = {name: os.environ.get(name) for name in environment}
+    main = sys.modules["__main__"]
+    multiprocessing.resource_tracker.ensure_running()  # it unblocks signals when it starts: not while we block them
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method not in (None, *multiprocessing.get_all_start_methods()):
+        multiprocessing.set_start_method("spawn", force=True)  # joblib's own is unknown where the process starts
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS if block else set())
+    os.environ.update(environment)
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        for name in [name for name, value in before.items() if value is None]:
+            del os.environ[name]
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if multiprocessing.get_start_method(allow_none=True) != method:
+            multiprocessing.set_start_method(method, force=True)

@@ -18,8 +18,8 @@ from goldfish.config import registry
 from goldfish.config.config import resolve
 from goldfish.data import sources as data
 from goldfish.errors import ConfigError
-from goldfish.sweep import fingerprint as module
-from goldfish.sweep.fingerprint import fingerprint, fingerprints
+from goldfish.sweep import identity as module
+from goldfish.sweep.identity import fingerprint, fingerprints
 
 GOLDEN = {
     "cell": {"name": "lstm", "hidden_size": 32, "num_layers": 1},

@@ -9,8 +9,8 @@ import pytest
 
 from goldfish.config import registry
 from goldfish.config.config import resolve
-from goldfish.sweep import source
-from goldfish.sweep.source import PACKAGE, source_hash
+from goldfish.sweep import identity
+from goldfish.sweep.identity import PACKAGE, source_hash
 
 CONFIG = resolve({"cell": "lstm", "init": "chrono", "task": "recall"})
 
@@ -40,7 +40,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that stands for all that made a run."""
     path = tmp_path / "cell.py"
     path.write_text(CODE)
-    monkeypatch.setattr(source, "files", lambda config: [path])
+    monkeypatch.setattr(identity, "source_files", lambda config: [path])
     return path
 
 
@@ -104,7 +104,7 @@ def test_a_change_that_keeps_the_size_is_seen_by_its_time(file: Path) -> None:
 def test_a_moved_or_renamed_file_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = source_hash(CONFIG)
     renamed = file.rename(file.with_name("other.py"))
-    monkeypatch.setattr(source, "files", lambda config: [renamed])
+    monkeypatch.setattr(identity, "source_files", lambda config: [renamed])
     assert source_hash(CONFIG) != before
 
 
@@ -115,13 +115,13 @@ def test_where_the_files_lie_does_not_count(tmp_path: Path, monkeypatch: pytest.
         for path in paths:
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"NAME = {path.stem!r}")
-        monkeypatch.setattr(source, "files", lambda config, paths=paths: sorted(paths))
+        monkeypatch.setattr(identity, "source_files", lambda config, paths=paths: sorted(paths))
         hashes.append(source_hash(CONFIG))
     assert hashes[0] == hashes[1]
 
 
 def names(**values: str) -> set[str]:
-    return {path.relative_to(PACKAGE).as_posix() for path in source.files(resolve(values))}
+    return {path.relative_to(PACKAGE).as_posix() for path in identity.source_files(resolve(values))}
 
 
 def test_a_run_is_made_by_what_it_chose_and_by_what_trains_it() -> None:
@@ -129,7 +129,7 @@ def test_a_run_is_made_by_what_it_chose_and_by_what_trains_it() -> None:
     own = {"cells/lstm.py", "cells/base.py", "inits/chrono.py", "inits/base.py", "tasks/recall.py", "tasks/base.py"}
     shared = {"optimizers/sgd.py", "recurrent.py", "training/train.py", "training/module.py", "probes/gradient_flow.py"}
     assert own | shared <= found
-    for folder in source.SHARED:
+    for folder in identity.SHARED:
         assert {f"{folder}/{path.name}" for path in (PACKAGE / folder).glob("*.py")} <= found
 
 
@@ -137,14 +137,14 @@ def test_a_run_is_not_made_by_what_it_did_not_choose() -> None:
     found = names(cell="lstm", init="chrono", task="recall", optimizer="sgd")
     assert not found & {"cells/gru.py", "inits/orthogonal.py", "tasks/adding.py", "optimizers/adam.py"}
     assert not {path for path in found if path.split("/")[0] in ("cli", "sweep", "tracking", "figures")}
-    assert not found & {f"{name}.py" for name in source.DESCRIBING}
+    assert not found & {f"{name}.py" for name in identity.DESCRIBING}
 
 
-@pytest.mark.parametrize("group", source.CHOSEN)
+@pytest.mark.parametrize("group", identity.CHOSEN)
 def test_every_thing_is_in_its_run(group: str) -> None:
     for name in registry.names(group):
         config = {**CONFIG, group: {"name": name}}
-        assert registry.source(group, name) in source.files(config)
+        assert registry.source(group, name) in identity.source_files(config)
 
 
 def test_the_hash_tells_choices_apart_and_is_repeatable() -> None:
