@@ -22,9 +22,10 @@ HERE = Path(__file__).parent
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {here!r})
+from goldfish.config.config import resolve
 from goldfish.sweep.launch import FailedRunsError, launch
 try:
-    launch(json.loads(sys.argv[1]), workers=2, pack_size=3, trainer="crashing:train_pack")
+    launch(list(map(resolve, json.loads(sys.argv[1]))), workers=2, pack_size=3, trainer="crashing:train_pack")
 except FailedRunsError as error:
     print(f"goldfish: {{error}}", file=sys.stderr)
     raise SystemExit(1)
