@@ -157,7 +157,7 @@ class FakeStore(Store):
         assert self.there
         return name
 
-    def finished(self, experiment_name: str, fingerprints: Iterable[str] | None = None) -> dict[str, Any]:
+    def finished(self, experiment_name: str | None, fingerprints: Iterable[str] | None = None) -> dict[str, Any]:
         assert self.there
         wanted = set(fingerprints or [])
         rows = [row for row in self.records if row.experiment_name == experiment_name and row.fingerprint in wanted]

@@ -140,7 +140,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
     return Ragged.of([encoding.ids for part in encoded for encoding in part])
 
 
-def _shown(items: Sequence[Any], what: str) -> Iterable[Any]:
+def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
     """With a progress bar where somebody watches; a large corpus takes a while, once."""
     from rich.console import Console
     from rich.progress import track
