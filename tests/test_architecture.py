@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -103,3 +104,8 @@ def test_files_stay_readable(path: Path) -> None:
     ]
     long = [node.name for node in functions if node.end_lineno and node.end_lineno - node.lineno >= 60]
     assert long == []
+
+
+def test_folders_stay_readable() -> None:
+    counts = Counter(path.parent.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+    assert {str(folder): count for folder, count in counts.items() if count > 16} == {}
