@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
+from goldfish.inits.chain import chain
+from goldfish.inits.feedback_chain import feedback_chain
 from goldfish.inits.gaussian import gaussian
 from goldfish.inits.identity import identity
 from goldfish.inits.kaiming import kaiming
@@ -226,3 +228,36 @@ def test_rotation_by_nothing_is_the_identity(make_layer, generator):
     layer = make_layer("rnn", 9)
     rotation(layer, generator(0), max_angle=0.0)
     assert torch.equal(layer.weight_hh[0], torch.eye(9, dtype=torch.float64))
+
+
+@every_cell
+@sizes
+def test_chain_passes_its_content_on_and_forgets_it_at_the_end(cell, hidden_size, make_layer, generator):
+    """Powers of the chain: after k steps, scale^k, k units further on; after H, nothing."""
+    layer = make_layer(cell, hidden_size, 5)
+    chain(layer, generator(0), scale=1.02)
+    for matrix in layer.weight_hh.numpy():
+        for k in range(hidden_size + 1):
+            expected = 1.02**k * np.eye(hidden_size, k=-k)
+            np.testing.assert_allclose(np.linalg.matrix_power(matrix, k), expected, rtol=1e-12)
+    np.testing.assert_array_equal(
+        layer.weight_ih.numpy(), np.broadcast_to(0.9 * np.eye(hidden_size, 5), layer.weight_ih.shape)
+    )
+    assert untouched(layer, "bias_ih", "bias_hh")
+
+
+def test_feedback_chain_has_the_eigenvalues_of_a_tridiagonal_matrix(make_layer, generator):
+    """2 √(scale · feedback) cos(π j / (H + 1)), j = 1 … H, the closed form of a tridiagonal Toeplitz matrix."""
+    layer = make_layer("rnn", 24)
+    feedback_chain(layer, generator(0), scale=0.99, feedback=0.04)
+    expected = 2 * math.sqrt(0.99 * 0.04) * np.cos(np.pi * np.arange(1, 25) / 25)
+    diagonal = np.diag(0.2 ** np.arange(24))  # a similar matrix that is nearly symmetric: its eigenvalues are stable
+    similar = diagonal @ layer.weight_hh[0].numpy() @ np.linalg.inv(diagonal)
+    np.testing.assert_allclose(np.sort(np.linalg.eigvals(similar).real), np.sort(expected), atol=1e-12)
+    assert untouched(layer, "bias_ih", "bias_hh")
+
+
+def test_chains_leave_pytorchs_input_weights_where_asked_to(make_layer, generator):
+    layer = make_layer("gru")
+    feedback_chain(layer, generator(0), input_scale=None)
+    assert untouched(layer, "weight_ih")

@@ -43,3 +43,9 @@ class Layer:
         index = self.gates.index(gate)
         self.bias_ih[index] = value
         self.bias_hh[index] = 0.0
+
+    def set_memory(self, bias: Tensor) -> None:
+        """Set the bias of the gate that keeps the old state, (H,): f of the LSTM with i = -f, z of the GRU."""
+        self.set_bias("z" if "z" in self.gates else "f", bias)
+        if "i" in self.gates:
+            self.set_bias("i", -bias)

@@ -30,12 +30,7 @@ def chrono(layer: Layer, generator: torch.Generator, *, t_max: Annotated[int, Ge
     if layer.cell not in CELLS:
         raise ConfigError(f"init=chrono: does not suit cell={layer.cell}, only {', '.join(CELLS)}")
     lifetimes = 1 + torch.rand(layer.hidden_size, generator=generator, dtype=torch.float64) * (_t_max(layer, t_max) - 2)
-    keep = lifetimes.log()
-    if layer.cell == "gru":
-        layer.set_bias("z", keep)
-    else:
-        layer.set_bias("f", keep)
-        layer.set_bias("i", -keep)
+    layer.set_memory(lifetimes.log())
 
 
 def _t_max(layer: Layer, given: int | None) -> int:
