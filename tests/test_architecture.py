@@ -21,7 +21,7 @@ LAYERS = [
     {"recurrent"},
     {"data"},
     {"tasks"},
-    {"models", "probes"},
+    {"models", "probes", "theory"},
     {"training"},
     {"figures"},
     {"tracking"},

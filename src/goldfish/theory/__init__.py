@@ -1,0 +1,1 @@
+"""Closed forms: what theory says of how fast an untrained network forgets."""
