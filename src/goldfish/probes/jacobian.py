@@ -176,7 +176,7 @@ def log_singular_values(jacobians: Tensor, *, sweeps: int = 20, tolerance: float
     """ln of the singular values of a product of matrices; the smallest keep their digits, and nothing underflows.
 
     Each sweep carries an orthogonal basis through the factors by QR, then turns round and carries it through the
-    transposed triangular factors; the product of their diagonals tends to the singular values, faster where these differ
+    transposed triangular factors; the product of their diagonals tends to the singular values, faster if these differ
     more. Values within a factor of 1e8 of the largest, which may lie close together, are read off the product itself.
 
     Args:
