@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from goldfish.recurrent import Recurrent
-from goldfish.tasks.base import Batch, Task
+from goldfish.tasks.base import Batch, Task, last_step
 
 
 @dataclass
@@ -79,3 +79,19 @@ class Pack(Protocol):
 
     def answers(self, length: int, split: str = "test") -> Answers:
         """What the network answers to the validation or test set of one length."""
+
+
+@torch.no_grad()
+def driving_inputs(pack: Pack, samples: int) -> Tensor:
+    """What the measured recurrent network reads of the first sequences of the probe batch: (R, samples, T, D), float64.
+
+    T is the length of the shortest of them, so that no padding is among the inputs.
+    """
+    seen: list[Tensor] = []
+    batch = pack.batch(samples)
+    hook = pack.model.measured.register_forward_pre_hook(lambda module, given: seen.append(given[0].double()))
+    try:
+        pack.task.ask(pack.model, pack.spread(batch))
+    finally:
+        hook.remove()
+    return seen[0][:, :, : int(last_step(batch.mask).min()) + 1]

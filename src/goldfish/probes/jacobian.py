@@ -5,16 +5,43 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from goldfish.cells.base import Cell, HandDerivedCell, State
 from goldfish.engines.eager import LayerWeights, project
+from goldfish.probes.base import Measurement, Pack, driving_inputs
 from goldfish.probes.gradient_flow import gradient_flow
 from goldfish.recurrent import Recurrent
 
 _CHUNK = 2**20  # numbers in the largest buffer of a chunk of steps: it stays in cache
+
+
+def measure(pack: Pack, *, samples: Annotated[int, Ge(1)] = 4, draws: Annotated[int, Ge(2)] = 16) -> list[Measurement]:
+    """State Jacobians of the top layer along `samples` sequences of the probe batch.
+
+    jacobian/step_gain is the geometric mean over steps of the largest singular value of ∂s_t/∂s_{t-1}: an upper bound
+    of what a gradient changes by per step. The curve jacobian/log10_norm_by_lag is ‖∂s_T/∂s_t‖_F over √S, estimated
+    with `draws` vectors, its mean over sequences; jacobian/decay_rate is the slope of its ln, by the two ends.
+    """
+    if not pack.recurrents:
+        return []
+    recurrent, inputs = pack.model.measured, driving_inputs(pack, samples)
+    top = trajectories(recurrent, inputs)[-1]
+    gains = torch.cat([torch.linalg.matrix_norm(part, 2).log().flatten(1) for part in chunks_of_jacobians(top)], 1)
+    dtype = recurrent.get_parameter("weight_hh_l0").dtype
+    norms = long_range_norm(recurrent, inputs.to(dtype), draws=draws).log2_norm * math.log10(2)
+    by_lag = (norms - norms[..., -1:]).mean(1).flip(-1)
+    measured = []
+    for gain, curve in zip(gains.mean(1).exp().tolist(), by_lag.tolist(), strict=True):
+        metrics = {"jacobian/step_gain": gain}
+        if len(curve) > 1 and math.isfinite(curve[-1]):
+            metrics["jacobian/decay_rate"] = math.log(10) * (curve[-1] - curve[0]) / (len(curve) - 1)
+        measured.append(Measurement(metrics, {"jacobian/log10_norm_by_lag": list(enumerate(curve))}))
+    return measured
 
 
 @dataclass
@@ -71,8 +98,8 @@ def step_jacobians(trajectory: Trajectory, start: int = 0, stop: int | None = No
     projected = trajectory.projected[:, steps]
     before = tuple(state[:, :-1][:, steps].flatten(1, 2) for state in trajectory.states)
     rows = _rows_by_hand if isinstance(trajectory.cell, HandDerivedCell) else _rows_by_autograd
-    found = rows(trajectory, projected.flatten(1, 2), before)
-    return found.unflatten(1, projected.shape[1:3])
+    jacobians: Tensor = rows(trajectory, projected.flatten(1, 2), before).unflatten(1, projected.shape[1:3])
+    return jacobians
 
 
 def chunks_of_jacobians(trajectory: Trajectory) -> Iterator[Tensor]:
@@ -126,7 +153,8 @@ def _rows_by_autograd(trajectory: Trajectory, projected: Tensor, before: State) 
         return torch.cat([part.flatten() for part in after])
 
     over_states = torch.func.vmap(torch.func.jacrev(step), in_dims=(0, 0, None, None))
-    return torch.func.vmap(over_states)(torch.cat(before, dim=-1), projected, weight_hh, bias_hh).detach()
+    rows: Tensor = torch.func.vmap(over_states)(torch.cat(before, dim=-1), projected, weight_hh, bias_hh)
+    return rows.detach()
 
 
 @dataclass
@@ -211,4 +239,5 @@ def _log_singular_values_of_the_product(jacobians: Tensor) -> Tensor:
         product = factor @ product
         largest = product.abs().amax((-2, -1)).clamp(min=torch.finfo(product.dtype).tiny)
         product, scale = product / largest[..., None, None], scale + largest.log()
-    return torch.linalg.svdvals(product).log() + scale.unsqueeze(-1)
+    values: Tensor = torch.linalg.svdvals(product)
+    return values.log() + scale.unsqueeze(-1)

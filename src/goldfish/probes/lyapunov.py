@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
+from goldfish.probes.base import Measurement, Pack, driving_inputs
 from goldfish.probes.jacobian import Trajectory, chunks_of_jacobians, trajectories
 from goldfish.recurrent import Recurrent
+
+
+def measure(pack: Pack, *, samples: Annotated[int, Ge(1)] = 4) -> list[Measurement]:
+    """The Lyapunov spectrum along `samples` sequences of the probe batch: lyapunov/largest, its error, the dimension.
+
+    The curve lyapunov/exponents is the whole spectrum, by rank from 1 on.
+    """
+    if not pack.recurrents:
+        return []
+    found = lyapunov(pack.model.measured, driving_inputs(pack, samples))
+    measured = []
+    for exponents, errors, dimension in zip(found.exponents, found.standard_error, found.dimension, strict=True):
+        numbers = {"largest": float(exponents[0]), "largest_error": float(errors[0]), "dimension": float(dimension)}
+        curve = [(float(rank), value) for rank, value in enumerate(exponents.tolist(), start=1)]
+        metrics = {f"lyapunov/{name}": value for name, value in numbers.items() if value == value}
+        measured.append(Measurement(metrics, {"lyapunov/exponents": curve}))
+    return measured
 
 
 @dataclass
