@@ -152,7 +152,8 @@ def test_every_probe_measures_every_model_on_every_task(task: Any) -> None:
         for row in measurements.rows:
             kinds = {name.partition("/")[0] for name in row.metrics}
             one = {"mean_field"} if len(module.recurrents) == 1 else set()  # in an encoder-decoder there are two
-            assert kinds == ({"gradient", "rho"} | one if module.recurrents else set())
+            every = {"gradient", "rho", "jacobian", "lyapunov", "fisher_memory"}
+            assert kinds == (every | one if module.recurrents else set())
             assert all(name.endswith("_before") and math.isfinite(value) for name, value in row.metrics.items())
             assert {point.phase for point in row.curves} <= {"before"}
             measured += len(row.metrics)

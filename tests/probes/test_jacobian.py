@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from goldfish.config import registry
+from goldfish.probes import fisher_memory, jacobian
+from goldfish.probes import lyapunov as exponents
 from goldfish.probes.fisher_memory import fisher_memory_curve, total_fisher_memory
 from goldfish.probes.jacobian import log_singular_values, long_range_norm, step_jacobians, trajectories
 from goldfish.probes.lyapunov import kaplan_yorke, lyapunov
 from goldfish.recurrent import Recurrent
+from goldfish.tasks.recall import Recall
 
 CELLS = registry.names("cell")
 TORCH = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
@@ -55,8 +59,6 @@ def test_step_jacobians_are_those_of_torch_nn(cell, num_layers):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_by_hand_are_those_by_autograd(cell, monkeypatch):
-    from goldfish.probes import jacobian
-
     layer = trajectories(network(cell), inputs_of())[0]
     by_hand = step_jacobians(layer)
     monkeypatch.setattr(jacobian, "HandDerivedCell", ())
@@ -222,3 +224,66 @@ def test_fisher_memory_of_every_normal_matrix_is_one(kind):
 def test_fisher_memory_needs_a_stable_network():
     with pytest.raises(ValueError, match="the spectral radius is 1: expected below 1"):
         total_fisher_memory(np.eye(3), np.eye(3)[0])
+
+
+class Model(torch.nn.Module):
+    def __init__(self, recurrent):
+        super().__init__()
+        self.measured = recurrent
+
+    def forward(self, inputs, mask):
+        return self.measured(inputs)[0]
+
+
+def pack(recurrent, T=12):
+    """Two replicas that are asked about recall."""
+    task = Recall(length=T)
+    batch = task.evaluation("probe", T, 6).map(lambda value: value.double() if value.is_floating_point() else value)
+    return SimpleNamespace(
+        task=task,
+        replicas=2,
+        model=Model(recurrent),
+        recurrents=[recurrent],
+        batch=lambda size: batch.map(lambda value: value[:size]),
+        spread=lambda batch: batch.map(lambda value: value.expand(2, *value.shape)),
+    )
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_is_recorded_is_what_the_functions_say(cell):
+    recurrent = network(cell, input_size=Recall().input_size, num_layers=2)
+    asked = pack(recurrent)
+    inputs = asked.spread(asked.batch(4)).inputs
+    spectrum, norms = lyapunov(recurrent, inputs), long_range_norm(recurrent, inputs, draws=16).log2_norm
+    for replica, (one, two) in enumerate(zip(exponents.measure(asked), jacobian.measure(asked), strict=True)):
+        assert one.metrics["lyapunov/largest"] == float(spectrum.exponents[replica, 0])
+        assert [value for _, value in one.curves["lyapunov/exponents"]] == spectrum.exponents[replica].tolist()
+        by_lag = [value for _, value in two.curves["jacobian/log10_norm_by_lag"]]
+        expected = (norms[replica] - norms[replica, :, -1:]).mean(0).flip(0) * math.log10(2)
+        assert by_lag == pytest.approx(expected.tolist(), abs=1e-9)
+        assert two.metrics["jacobian/decay_rate"] == pytest.approx(math.log(10) * by_lag[-1] / (len(by_lag) - 1))
+        steps = step_jacobians(trajectories(recurrent, inputs)[-1])[replica]
+        gain = torch.linalg.svdvals(steps)[..., 0].log().mean().exp()
+        assert two.metrics["jacobian/step_gain"] == pytest.approx(float(gain), rel=1e-9)
+
+
+def test_fisher_memory_of_a_network_is_that_of_its_weights_where_it_is_linear():
+    recurrent = network("rnn", input_size=Recall().input_size, nonlinearity="identity")
+    for replica, found in enumerate(fisher_memory.measure(pack(recurrent), lags=5)):
+        weights = recurrent.layer_weights(0).weight_hh[replica].detach().numpy()
+        columns = recurrent.layer_weights(0).weight_ih[replica].detach().numpy().T
+        directions = [column / np.linalg.norm(column) for column in columns]
+        total = np.mean([total_fisher_memory(weights, v) for v in directions])
+        assert found.metrics == {"fisher_memory/total": pytest.approx(total, rel=1e-9)}
+        curve = np.mean([fisher_memory_curve(weights, v, 5) for v in directions], axis=0)
+        assert found.curves["fisher_memory/by_lag"] == [(k, pytest.approx(J)) for k, J in enumerate(curve.tolist())]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_fisher_memory_reads_a_gated_cell_at_zero_state(cell):
+    """An unstable network has no finite memory: nothing is recorded of it."""
+    recurrent = network(cell, input_size=Recall().input_size)
+    assert all(found.metrics["fisher_memory/total"] > 0 for found in fisher_memory.measure(pack(recurrent)))
+    with torch.no_grad():
+        recurrent.get_parameter("weight_hh_l0").mul_(100)
+    assert [found.metrics for found in fisher_memory.measure(pack(recurrent))] == [{}, {}]

@@ -24,15 +24,3 @@ def told(bound: Bound) -> str:
 
 def _limits(bound: Bound) -> dict[str, float]:
     return {name: getattr(bound, name) for name in _SIGNS if getattr(bound, name, None) is not None}
-
-
-# older names, until nothing in the tree says them any more
-at_least, above = Ge, Gt
-
-
-def between(low: float, high: float) -> Interval:
-    """Bound: low ≤ value ≤ high."""
-    return Interval(ge=low, le=high)
-
-
-OLDER: dict[str, Callable[..., Bound]] = {"at_least": Ge, "above": Gt, "between": between}

@@ -21,7 +21,7 @@ from goldfish.errors import ConfigError, nearest
 
 Names = Sequence[str]  # of things that the registry has
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Moments": list, "Names": tuple}
-_WORDS = {**TYPES, **bounds.KINDS, **bounds.OLDER, "Annotated": Annotated, "Literal": Literal}  # of an annotation
+_WORDS = {**TYPES, **bounds.KINDS, "Annotated": Annotated, "Literal": Literal}  # of an annotation
 
 
 @dataclass(frozen=True)

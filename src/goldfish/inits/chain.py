@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 
-from goldfish.config.bounds import above, at_least
 from goldfish.inits.base import Layer
 
 
@@ -14,8 +14,8 @@ def chain(
     layer: Layer,
     generator: torch.Generator,
     *,
-    scale: Annotated[float, above(0)] = 1.02,
-    input_scale: Annotated[float, at_least(0)] | None = 0.9,
+    scale: Annotated[float, Gt(0)] = 1.02,
+    input_scale: Annotated[float, Ge(0)] | None = 0.9,
 ) -> None:
     """W_hh = scale on the first subdiagonal, 0 elsewhere: unit i receives unit i-1, and unit 0 only inputs.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 
-from goldfish.config.bounds import above, at_least
 from goldfish.inits.base import Layer
 from goldfish.inits.chain import chain
 
@@ -15,9 +15,9 @@ def feedback_chain(
     layer: Layer,
     generator: torch.Generator,
     *,
-    scale: Annotated[float, above(0)] = 0.99,
-    feedback: Annotated[float, at_least(0)] = 0.04,
-    input_scale: Annotated[float, at_least(0)] | None = 0.9,
+    scale: Annotated[float, Gt(0)] = 0.99,
+    feedback: Annotated[float, Ge(0)] = 0.04,
+    input_scale: Annotated[float, Ge(0)] | None = 0.9,
 ) -> None:
     """W_hh = scale on the first subdiagonal and feedback on the first superdiagonal: i receives i-1 and i+1.
 

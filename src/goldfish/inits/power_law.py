@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from scipy import special
 
-from goldfish.config.bounds import above
 from goldfish.errors import ConfigError
 from goldfish.inits.base import Layer
 
 CELLS = ("lstm", "gru")
 
 
-def power_law(layer: Layer, generator: torch.Generator, *, alpha: Annotated[float, above(0)] = 0.56) -> None:
+def power_law(layer: Layer, generator: torch.Generator, *, alpha: Annotated[float, Gt(0)] = 0.56) -> None:
     """Time constants T from an inverse gamma distribution, and the bias that gives each: -ln(e^{1/T} - 1).
 
     Mahto, Vo, Turek, Huth, ICLR 2021, "Multi-timescale representation learning in LSTM language models": T ~
