@@ -124,6 +124,7 @@ def modules() -> list[Path]:
 
 ALLOWED = {  # what stands there for a reason: the reason
     "src/goldfish/composing/overrides.py": "_target_ names code",  # it is what refuses them
+    "src/goldfish/config/signatures.py": "runs text",  # annotations of installed modules, which are code anyway
 }
 
 

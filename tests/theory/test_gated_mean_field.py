@@ -52,7 +52,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("cell", "gain", "bias"), SETTINGS)
 def test_decay_is_that_of_measured_gradients(cell, gain, bias):
-    """To 2.5 % at H = 384, with inputs of variance one; with untied weights the theory is off more than twice as far."""
+    """To 2.5 % at H = 384, with inputs of variance one; with untied weights it is off more than twice as far."""
     recurrent, inputs = wide_network(cell, gain, bias, 1.0)
     norms = long_range_norm(recurrent, inputs, draws=8).log2_norm[0].mean(0)
     measured = 2 ** float((norms[-11] - norms[-41]) / -30)
