@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from goldfish.config import registry
+
 SOURCE = Path(__file__).parents[1] / "src" / "goldfish"
 # Lowest first; a part may import from parts before it, and from itself.
 LAYERS = [
@@ -107,5 +109,7 @@ def test_files_stay_readable(path: Path) -> None:
 
 
 def test_folders_stay_readable() -> None:
-    counts = Counter(path.parent.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
-    assert {str(folder): count for folder, count in counts.items() if count > 16} == {}
+    """At most sixteen modules, but for the folders whose files are one choice each: those hold as many as there are."""
+    counts = Counter(str(path.parent.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))
+    choices = set(registry.GROUPS.values())
+    assert {folder: count for folder, count in counts.items() if count > 16 and folder not in choices} == {}

@@ -21,7 +21,8 @@ def constant(k: ArrayLike, bias: float) -> Survival:
     >>> constant([0, 1, 2], bias=0.0)
     array([1.  , 0.5 , 0.25])
     """
-    return np.exp(-np.asarray(k, dtype=np.float64) * np.logaddexp(0, -bias))
+    survival: Survival = np.exp(-np.asarray(k, dtype=np.float64) * np.logaddexp(0, -bias))
+    return survival
 
 
 def uniform(k: ArrayLike, hidden_size: int | None = None) -> Survival:
@@ -60,4 +61,5 @@ def chrono(k: ArrayLike, t_max: int) -> Survival:
         value, _ = integrate.quad(lambda u: math.exp(-lag * math.log1p(1 / u)), 1, longest, epsabs=0, epsrel=1e-11)
         return float(value) / (longest - 1)
 
-    return np.vectorize(survival, otypes=[np.float64])(np.asarray(k, dtype=np.float64))
+    survivals: Survival = np.vectorize(survival, otypes=[np.float64])(np.asarray(k, dtype=np.float64))
+    return survivals
