@@ -44,8 +44,9 @@ def figure(runs: pd.DataFrame) -> Figure:
     laws = [law for law in NAMES if law in set(runs["law"])]
     seeds = runs["seed"].nunique()
     note = (
-        f"What is left of a cell state after k steps: the product of the gate that keeps, mean over units and {seeds} "
-        "untrained networks. Solid: inputs of variance one; dashed: no inputs; grey: the law's closed form."
+        "What is left of a cell state after k steps: the product of the gate that keeps, its mean over units, and "
+        f"of that the geometric mean over {seeds} untrained networks. Solid: inputs of variance one; "
+        "dashed: no inputs; grey: the law's closed form."
     )
     figure, axes = style.panels(1, len(laws), height=1.4, note=note)
     for ax, law in zip(axes[0], laws, strict=True):
@@ -61,7 +62,8 @@ def figure(runs: pd.DataFrame) -> Figure:
         ax.set_title(NAMES[law])
         ax.set_xlabel("lag k")
     axes[0, 0].set_ylabel("log₁₀ of what survives")
-    axes[0, 0].legend(loc="lower left", fontsize=4.5, handlelength=2)
+    roomiest = laws.index("power_law") if "power_law" in laws else 0
+    axes[0, roomiest].legend(loc="lower left", fontsize=4.5, handlelength=2)
     style.share(axes)
     return figure
 
