@@ -65,8 +65,8 @@ def _complete(context: click.Context, parameter: click.Parameter, asked: str | N
     if asked.startswith("query=") and words[:1] != ["train"]:
         from click.shell_completion import ShellComplete
 
-        found = ShellComplete(context.command, {}, "goldfish", "").get_completions(words, typed)
-        click.echo(" ".join(item.value for item in found))
+        completions = ShellComplete(context.command, {}, "goldfish", "").get_completions(words, typed)
+        click.echo(" ".join(item.value for item in completions))
     else:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:], typed])
         train(["--shell-completion", asked])

@@ -41,12 +41,12 @@ def counts(table: Sequence[Sequence[str]], told: Sequence[str]) -> None:
     lines(told)
 
 
-def findings(found: Sequence[Line]) -> None:
+def findings(checks: Sequence[Line]) -> None:
     """Print what the doctor found."""
     if sys.stdout.isatty():
-        _show(_table(found))
+        _show(_table(checks))
     else:
-        lines(map(str, found))
+        lines(map(str, checks))
 
 
 def blocks(told: Sequence[Sequence[str]]) -> None:

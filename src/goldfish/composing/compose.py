@@ -114,8 +114,8 @@ class Composer:
         """The choices of a config group, sorted; none where the key is no group."""
         if group not in self._options:
             named = _GROUP.fullmatch(group) is not None  # Hydra would look for a file of any name
-            found = self.loader.repository.get_group_options(group, ObjectType.CONFIG) if named else []
-            self._options[group] = sorted(found)
+            choices = self.loader.repository.get_group_options(group, ObjectType.CONFIG) if named else []
+            self._options[group] = sorted(choices)
         return self._options[group]
 
     def setting(self, line: str) -> Setting:
@@ -142,11 +142,11 @@ class Composer:
 
     def distinct(self, points: Iterable[Sequence[Setting]]) -> list[tuple[Sequence[Setting], Config]]:
         """Points with their configurations, the first of those that come to the same run. Raises ConfigError."""
-        found: dict[str, tuple[Sequence[Setting], Config]] = {}
+        runs: dict[str, tuple[Sequence[Setting], Config]] = {}
         for point in points:
             values = self.config(point)
-            found.setdefault(repr(values), (point, values))
-        return list(found.values())
+            runs.setdefault(repr(values), (point, values))
+        return list(runs.values())
 
     def _chooses(self, setting: Setting) -> bool:
         return bool(self.options(setting.key)) and not isinstance(setting.value, dict)

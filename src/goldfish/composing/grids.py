@@ -21,13 +21,13 @@ def axes(written: Mapping[str, Any], options: Options) -> Axes:
 
     Raises ConfigError for what the command line would refuse.
     """
-    found: Axes = {}
+    by_key: Axes = {}
     for key, values in written.items():
         if isinstance(values, Mapping):
-            found |= axes({f"{key}.{inner}": value for inner, value in values.items()}, options)
+            by_key |= axes({f"{key}.{inner}": value for inner, value in values.items()}, options)
         else:
-            found[key] = overrides.written(key, values, options)
-    return found
+            by_key[key] = overrides.written(key, values, options)
+    return by_key
 
 
 def points(common: Axes, grids: Mapping[str, Axes], given: Axes) -> list[Point]:

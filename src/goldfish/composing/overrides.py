@@ -142,12 +142,12 @@ def _check_choice(settings: Iterable[Setting], options: Options) -> None:
 def axis(override: Override, options: Options) -> list[Setting]:
     """Every value that an override gives its key: one, or those of a sweep in their order."""
     try:
-        found = list(_enumerate(override, options))
+        settings = list(_enumerate(override, options))
     except (HydraException, ValueError) as error:
         raise ConfigError(f"{override.input_line}: {error}") from error
-    if not found:
+    if not settings:
         raise ConfigError(f"{override.input_line}: no value is left to sweep over")
-    return found
+    return settings
 
 
 def _enumerate(override: Override, options: Options) -> Iterator[Setting]:

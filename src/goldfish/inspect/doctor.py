@@ -102,13 +102,13 @@ def revisions() -> set[str]:
 def _parents() -> dict[str, str]:
     spec = importlib.util.find_spec("mlflow")
     place = Path(str(spec.origin)).parent / "store" / "db_migrations" / "versions" if spec else Path("/nowhere")
-    found = {}
+    parents = {}
     for path in place.glob("*.py"):
         text = path.read_text(encoding="utf-8")
         own, parent = (re.search(rf"^{name}\b[^=]*= *['\"](\w+)", text, re.M) for name in ("revision", "down_revision"))
         if own:
-            found[own[1]] = parent[1] if parent else ""
-    return found
+            parents[own[1]] = parent[1] if parent else ""
+    return parents
 
 
 def _locks(store: Store) -> Line:
@@ -136,10 +136,10 @@ def _claims(store: Store, release: str | None) -> list[Line]:
     from goldfish.sweep.claims import Claims
 
     claims = Claims(store.state / "claims")
-    found = claims.all()
-    dead = [claim for claim in found if not claims.alive(claim)]
-    stale = dead if release is None else [*dead, *(c for c in found if c.host == release and c not in dead)]
-    live = [claim for claim in found if claim not in stale]
+    known = claims.all()
+    dead = [claim for claim in known if not claims.alive(claim)]
+    stale = dead if release is None else [*dead, *(c for c in known if c.host == release and c not in dead)]
+    live = [claim for claim in known if claim not in stale]
     told = f"{len(live)} runs are being trained{_whose(live)}"
     if release is not None:
         claims.drop(stale)
@@ -181,8 +181,8 @@ def _gpu() -> Line:
     if spec is None or spec.origin is None:
         return Line("bad", "GPU", "torch is not installed")
     text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    found = {key: re.search(rf"^{key}\b[^=]*= *'([^']+)'", text, re.M) for key in ("__version__", "cuda", "hip")}
-    version, cuda, hip = (match[1] if match else "" for match in found.values())
+    matches = {key: re.search(rf"^{key}\b[^=]*= *'([^']+)'", text, re.M) for key in ("__version__", "cuda", "hip")}
+    version, cuda, hip = (match[1] if match else "" for match in matches.values())
     build = f"torch {version}, built for {f'CUDA {cuda}' if cuda else f'ROCm {hip}' if hip else 'CPU'}"
     lines = _DRIVER.read_text(encoding="utf-8", errors="replace").splitlines() if _DRIVER.is_file() else []
     driver = re.search(r"\s(\d+\.\d+[.\d]*)\s", lines[0]) if lines else None

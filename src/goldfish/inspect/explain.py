@@ -64,11 +64,11 @@ def _of_overrides(store: Store, lines: Sequence[str]) -> list[str]:
 def _named(known: Ledger, name: str) -> list[Key]:
     """The recorded run that is meant; several keys where it is recorded in several MLflow experiments."""
     tried = [attempt for own in known.recorded.values() for attempt in own]
-    found = [attempt.key for attempt in tried if name in (attempt.run_id, attempt.name)]
-    if not found and _PREFIX.fullmatch(name):
-        found = [attempt.key for attempt in tried if attempt.run_id.startswith(name)]
-        found += [key for key in known.known() if key[1].startswith(name)]
-    runs = list(dict.fromkeys(fingerprint for _, fingerprint in found))
+    keys = [attempt.key for attempt in tried if name in (attempt.run_id, attempt.name)]
+    if not keys and _PREFIX.fullmatch(name):
+        keys = [attempt.key for attempt in tried if attempt.run_id.startswith(name)]
+        keys += [key for key in known.known() if key[1].startswith(name)]
+    runs = list(dict.fromkeys(fingerprint for _, fingerprint in keys))
     if len(runs) > 1:
         listed = ", ".join(run[:12] for run in runs[:5])
         raise ConfigError(f"{name}: {len(runs)} runs; give a fingerprint: {listed}{', …' if len(runs) > 5 else ''}")
@@ -77,7 +77,7 @@ def _named(known: Ledger, name: str) -> list[Key]:
             nearest(name, {attempt.name for attempt in tried}) if len(tried) <= SHOWN else "goldfish status lists all"
         )
         raise ConfigError(f"{name}: no run of this name, id or fingerprint is recorded; {told}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(keys))
 
 
 def _of_recorded(known: Ledger, key: Key) -> list[str]:

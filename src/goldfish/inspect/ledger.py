@@ -112,10 +112,10 @@ def read(store: Store, experiments: Iterable[str] | None = None) -> Ledger:
         claimed[claims.alive(claim)][claim.experiment, claim.fingerprint] = claim
     waiting = set(spool.keys(store.state))
     steps: dict[Key, int] = {}
-    for found in checkpoint.find(store.state / "checkpoints"):
-        for name in found.names:
+    for saved in checkpoint.find(store.state / "checkpoints"):
+        for name in saved.names:
             experiment, _, fingerprint = name.rpartition("/")
-            steps[experiment, fingerprint] = max(found.step, steps.get((experiment, fingerprint), 0))
+            steps[experiment, fingerprint] = max(saved.step, steps.get((experiment, fingerprint), 0))
     return Ledger(
         dict(recorded),
         _of(claimed[True], wanted),
@@ -125,5 +125,5 @@ def read(store: Store, experiments: Iterable[str] | None = None) -> Ledger:
     )
 
 
-def _of(found: Mapping[Key, Any], wanted: set[str] | None) -> dict[Key, Any]:
-    return {key: value for key, value in found.items() if wanted is None or key[0] in wanted}
+def _of(entries: Mapping[Key, Any], wanted: set[str] | None) -> dict[Key, Any]:
+    return {key: value for key, value in entries.items() if wanted is None or key[0] in wanted}

@@ -77,7 +77,7 @@ def _splitting(runs: Sequence[Mapping[str, str]]) -> list[str]:
         values: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
             values.setdefault(tuple(run.get(known, "") for known in keys), set()).add(run.get(key, ""))
-        if any(len(found - {""}) > 1 for found in values.values()):
+        if any(len(settings - {""}) > 1 for settings in values.values()):
             keys.append(key)
     return keys[len(_HEAD) :]
 
@@ -91,8 +91,8 @@ def _label(group: Mapping[str, str]) -> str:
 
 def draw(runs: Sequence[tuple[Mapping[str, str], State]]) -> list[str]:
     """The lines of the picture, and below them what its marks mean."""
-    found = rows(runs)
-    shown, folded = _fold(found)
+    groups = rows(runs)
+    shown, folded = _fold(groups)
     width = max((len(row.label) for row in shown), default=0)
     lines = [f"  {row.label.ljust(width)}  {row.marks}" for row in shown]
     seen = {state.word for row in shown if len(row.states) <= COLUMNS for state in row.states}
@@ -100,16 +100,16 @@ def draw(runs: Sequence[tuple[Mapping[str, str], State]]) -> list[str]:
     return [*lines, *folded, *([f"  ({', '.join(legend)}; a mark is a seed)"] if legend else [])]
 
 
-def _fold(found: list[Row]) -> tuple[list[Row], list[str]]:
+def _fold(groups: list[Row]) -> tuple[list[Row], list[str]]:
     """The rows to show, and lines for the others: of many rows those go first that are of one kind."""
-    if len(found) <= ROWS:
-        return found, []
-    alike = Counter(row.kind for row in found if row.kind)
-    shown = [row for row in found if not row.kind or alike[row.kind] == 1]
+    if len(groups) <= ROWS:
+        return groups, []
+    alike = Counter(row.kind for row in groups if row.kind)
+    shown = [row for row in groups if not row.kind or alike[row.kind] == 1]
     lines = []
     for kind, count in alike.items():
         if count > 1:
-            states = [state for row in found if row.kind == kind for state in row.states]
+            states = [state for row in groups if row.kind == kind for state in row.states]
             lines.append(f"  {count} groups alike: {counted(states)}")
     if len(shown) > ROWS:
         lines.append(f"  {len(shown) - ROWS} groups more: {counted(s for row in shown[ROWS:] for s in row.states)}")

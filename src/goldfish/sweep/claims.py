@@ -96,8 +96,8 @@ class Claims:
 
     def release(self, keys: Iterable[Key]) -> None:
         """Give up claims of this process; it needs no space on the disk."""
-        found = (_read(self._path(key)) for key in keys)
-        self.drop([item for item in found if item and item.owner == self.owner])
+        claims = (_read(self._path(key)) for key in keys)
+        self.drop([item for item in claims if item and item.owner == self.owner])
 
     def close(self) -> None:
         """Give up all claims of this process."""
@@ -119,13 +119,13 @@ class Claims:
 
     def claimed(self, key: Key) -> Claim | None:
         """The claim of a process that trains a run now, if there is one."""
-        found = _read(self._path(key))
-        return found if found is not None and self.alive(found) else None
+        claim = _read(self._path(key))
+        return claim if claim is not None and self.alive(claim) else None
 
     def all(self) -> list[Claim]:
         """Every claim, the oldest first."""
-        found = [_read(path) for path in self.folder.glob("*.claim")]
-        return sorted((item for item in found if item is not None), key=lambda item: item.claimed)
+        claims = [_read(path) for path in self.folder.glob("*.claim")]
+        return sorted((item for item in claims if item is not None), key=lambda item: item.claimed)
 
     def alive(self, item: Claim) -> bool:
         """True while the process that claimed a run may still train it; of another host's nothing is known."""

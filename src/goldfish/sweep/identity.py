@@ -35,8 +35,8 @@ def fingerprint(config: Config) -> str:
     `config` is resolved (goldfish.config.config), so that 1 and 1.0 have become the same number. Raises
     ConfigError when the run's real data cannot be reached.
     """
-    (found,) = fingerprints([config])
-    return found
+    (digest,) = fingerprints([config])
+    return digest
 
 
 def fingerprints(configs: Sequence[Config], known: Sequence[str | None] | None = None) -> list[str]:
@@ -55,8 +55,8 @@ def contents(configs: Sequence[Config]) -> list[str | None]:
 
     origins = [origin(config.task) for config in configs]
     tasks = {own: config.task for own, config in zip(origins, configs, strict=True)}
-    found = {own: content_hash(task) for own, task in tasks.items()}
-    return [found[own] for own in origins]
+    hashes = {own: content_hash(task) for own, task in tasks.items()}
+    return [hashes[own] for own in origins]
 
 
 def identity(config: dict[str, Any], content: str | None) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def source_hash(config: Chosen) -> str:
 def source_hashes(configs: Sequence[Config]) -> list[str]:
     """The source hash of every run, found once for each choice of things."""
     choices = [tuple(config[group].name for group in CHOSEN) for config in configs]
-    found = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
-    return [found[choice] for choice in choices]
+    hashes = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
+    return [hashes[choice] for choice in choices]
 
 
 def _hash(paths: Sequence[Path]) -> str:
@@ -112,13 +112,13 @@ def source_files(config: Chosen) -> list[Path]:
 
 def _with_imported(chosen: Sequence[Path]) -> list[Path]:
     waiting = [*chosen, *(path for folder in SHARED for path in (PACKAGE / folder).rglob("*.py"))]
-    found: set[Path] = set()
+    files: set[Path] = set()
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found.add(path)
+        if path not in files:
+            files.add(path)
             waiting += _parsed(path)[1]
-    return sorted(found)
+    return sorted(files)
 
 
 def _file(module: str) -> Path | None:

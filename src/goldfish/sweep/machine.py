@@ -75,12 +75,12 @@ def gpus() -> list[str]:
     named = os.environ.get(_VISIBLE)
     if named is None:
         return [str(index) for index in range(sum(1 for _ in _FOLDER.glob(_DEVICES[0])))] or ["0"]
-    found = []
+    devices = []
     for name in (part.strip() for part in named.split(",")):
-        if name in ("", "-1") or name in found:  # CUDA, too, takes those before it alone
+        if name in ("", "-1") or name in devices:  # CUDA, too, takes those before it alone
             break
-        found.append(name)
-    return found
+        devices.append(name)
+    return devices
 
 
 @cache

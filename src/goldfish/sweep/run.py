@@ -71,12 +71,12 @@ def run_sweep(
     impossible; and, after what is trained has been recorded, KeyboardInterrupt or goldfish.sweep.signals.Terminated.
     """
     began, stream = time.monotonic(), stream or sys.stderr
-    found = contents(configs)
+    hashes = contents(configs)
     machine.check(configs)
     for line in replay(store):
         _tell(stream, line)
     name = sweep_name or time.strftime("%Y-%m-%d_%H-%M-%S")
-    runs, report, recorded = _missing(configs, found, store, rerun, name)
+    runs, report, recorded = _missing(configs, hashes, store, rerun, name)
     if store.exists():
         _tidy(store.state, recorded)
     if runs:
@@ -96,11 +96,11 @@ def run_sweep(
 
 
 def _missing(
-    configs: Sequence[Config], found: Sequence[str | None], store: Store, rerun: Rerun, sweep: str
+    configs: Sequence[Config], hashes: Sequence[str | None], store: Store, rerun: Rerun, sweep: str
 ) -> tuple[list[Run], Report, set[Key]]:
     """The runs that are to be trained, each once, what the store and the spool hold counted, and what they hold."""
     now = time.time()
-    prints = fingerprints(configs, found)
+    prints = fingerprints(configs, hashes)
     keys = [(config.tracking.experiment_name, own) for config, own in zip(configs, prints, strict=True)]
     labels, sources = names(configs), source_hashes(configs)
     rows = _finished(store, set(keys)) if store.exists() else {}
@@ -109,7 +109,7 @@ def _missing(
     waiting = set() if rerun == "all" else _spooled(store) & set(keys) - again
     recorded = (rows.keys() | waiting) - again
     runs: dict[Key, Run] = {}
-    for config, key, source, content, label in zip(configs, keys, sources, found, labels, strict=True):
+    for config, key, source, content, label in zip(configs, keys, sources, hashes, labels, strict=True):
         if key not in recorded:
             repeats = (rows[key].run_id, now) if key in rows else ()
             runs.setdefault(key, Run(config, key, source, content or "", label, sweep, *repeats))
@@ -215,9 +215,9 @@ class _Training:
         """What is trained together: first what checkpoints were found of, then the rest as goldfish.sweep.packs."""
         named = {run.name: run for run in runs}
         again: dict[tuple[Path, str], list[Run]] = {}
-        for found in sorted(checkpoint.find(self.checkpointing.folder), key=lambda item: -item.step):
-            for run in [named.pop(name) for name in found.names if name in named]:
-                again.setdefault((found.path, pack_key(run.config)), []).append(run)
+        for saved in sorted(checkpoint.find(self.checkpointing.folder), key=lambda item: -item.step):
+            for run in [named.pop(name) for name in saved.names if name in named]:
+                again.setdefault((saved.path, pack_key(run.config)), []).append(run)
         rest = list(named.values())
         grouped = packs.group([run.config for run in rest], size, workers, gpu=gpu)
         return [*map(tuple, again.values()), *(tuple(rest[place] for place in pack) for pack in grouped)]

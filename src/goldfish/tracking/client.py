@@ -98,14 +98,14 @@ def without_password(uri: str) -> str:
 
 def find(client: MlflowClient, name: str) -> str | None:
     """The id of an MLflow experiment; None when there is none. Raises ConfigError when it was deleted in the UI."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         return None
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"tracking.experiment_name={name}: deleted in MLflow; restore it there or choose another name"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 class ClientReader:

@@ -35,8 +35,8 @@ def collect() -> dict[str, str]:
 
 def tags(provenance: Mapping[str, str]) -> dict[str, str]:
     """Provenance as MLflow tags; MLflow's own name for the commit fills the column Version of its UI."""
-    found = {f"goldfish.{key}": value for key, value in provenance.items()}
-    return found | ({"mlflow.source.git.commit": provenance["commit"]} if "commit" in provenance else {})
+    entries = {f"goldfish.{key}": value for key, value in provenance.items()}
+    return entries | ({"mlflow.source.git.commit": provenance["commit"]} if "commit" in provenance else {})
 
 
 def git(folder: Path) -> dict[str, str]:
@@ -71,13 +71,13 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 def versions() -> str:
     """Such as "goldfish 0.1.0, torch 2.13.0, …", of what is installed."""
-    found = [f"goldfish {goldfish.__version__}"]
+    packages = [f"goldfish {goldfish.__version__}"]
     for name in PACKAGES:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            packages.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(packages)
 
 
 def machine() -> str:

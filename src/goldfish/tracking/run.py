@@ -167,15 +167,17 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Measured]:
     A scalar that has the name of a curve, such as val/accuracy, is that curve's last point. Raises ValueError for an x
     that is no whole number, as MLflow's steps are.
     """
-    found = []
+    measured = []
     for point in outcome.curves:
         if point.x != int(point.x):
             raise ValueError(f"{point.quantity} at {point.x}: MLflow's steps are whole numbers")
-        found.append(Measured(names.metric(point.quantity, point.phase), float(point.value), timestamp, int(point.x)))
-    curves = {metric.key for metric in found}
+        measured.append(
+            Measured(names.metric(point.quantity, point.phase), float(point.value), timestamp, int(point.x))
+        )
+    curves = {metric.key for metric in measured}
     counts = {stored: getattr(outcome, column) for column, stored in names.COUNTS.items()}
     scalars = {key: value for key, value in (outcome.metrics | counts).items() if key not in curves}
-    return found + [Measured(key, float(value), timestamp, 0) for key, value in scalars.items()]
+    return measured + [Measured(key, float(value), timestamp, 0) for key, value in scalars.items()]
 
 
 def _tags(config: Mapping[str, Any]) -> dict[str, str]:

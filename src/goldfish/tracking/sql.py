@@ -49,10 +49,10 @@ _BELOW = re.compile(r"(?P<root>(?:file:|/).*/mlruns)/(?P<rest>.+)")
 
 def database(uri: str) -> Path | None:
     """The file of an SQLite URI, as SQLAlchemy reads it; None for another kind of store."""
-    found = re.fullmatch(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?:\?.*)?", uri)
-    if found is None:
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)(?:\?.*)?", uri)
+    if match is None:
         return None
-    return Path(unquote(found["path"]) if _decodes() else found["path"])
+    return Path(unquote(match["path"]) if _decodes() else match["path"])
 
 
 def uri_of(path: Path) -> str:
@@ -184,12 +184,12 @@ def moved(path: Path, artifacts: Path) -> Counter[str]:
     own folder `mlruns` where the old one is gone, or where the files lie below our own: the project was moved, or
     copied. A path of another kind (s3://, another folder's name) is left alone.
     """
-    found: Counter[str] = Counter()
+    folders: Counter[str] = Counter()
     for table, column in _PLACES.items():
         for (place,) in _query(path, f"SELECT {column} FROM {table}"):
             if _relocated(place, artifacts) != place:
-                found[f"{place.rpartition('/mlruns/')[0]}/mlruns"] += 1
-    return found
+                folders[f"{place.rpartition('/mlruns/')[0]}/mlruns"] += 1
+    return folders
 
 
 def relocate(path: Path, artifacts: Path, backup: Path | None = None) -> None:
@@ -270,8 +270,8 @@ def _location(connection: sqlite3.Connection, experiment_id: str) -> str | None:
         "SELECT e.artifact_location FROM experiments e JOIN alembic_version v "
         "WHERE e.experiment_id = ? AND e.lifecycle_stage = 'active' AND v.version_num = ?"
     )
-    found = connection.execute(query, (int(experiment_id), REVISION)).fetchone()
-    return found[0] if found else None
+    row = connection.execute(query, (int(experiment_id), REVISION)).fetchone()
+    return row[0] if row else None
 
 
 def _folder(location: str) -> Path | None:
@@ -321,12 +321,12 @@ def _row(key: str, value: float, timestamp: int, step: int) -> _Row:
 
 def _latest(metrics: Iterable[_Row]) -> Sequence[_Row]:
     """Of each metric the value at its largest step; among equal steps the newest, then the largest."""
-    found: dict[str, _Row] = {}
+    latest: dict[str, _Row] = {}
     for row in metrics:
-        last = found.get(row[0])
+        last = latest.get(row[0])
         if last is None or (row[3], row[2], row[1]) > (last[3], last[2], last[1]):
-            found[row[0]] = row
-    return list(found.values())
+            latest[row[0]] = row
+    return list(latest.values())
 
 
 def _insert_dataset(connection: sqlite3.Connection, run_id: str, experiment_id: str, data: Data) -> None:

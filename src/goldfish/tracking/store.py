@@ -119,9 +119,9 @@ class Store:
         """
         tags = (names.FINGERPRINT, names.OUTCOME, names.SOURCE_HASH)
         order = sorted(self._runs(experiment_name, tags), key=lambda item: (item.started, item.run_id))
-        found = {item.fingerprint: item for item in order if item.outcome in names.FINISHED}
-        wanted = found.keys() if fingerprints is None else set(fingerprints)
-        return {key: item for key, item in found.items() if key in wanted}
+        results = {item.fingerprint: item for item in order if item.outcome in names.FINISHED}
+        wanted = results.keys() if fingerprints is None else set(fingerprints)
+        return {key: item for key, item in results.items() if key in wanted}
 
     def attempts(self, experiment_name: str | None = None) -> list[Run]:
         """Every attempt at a run, whatever became of it, of one experiment or of all, oldest first, without metrics."""
@@ -234,9 +234,9 @@ class Store:
     def _find_or_create(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = client.find(self.client, name)
-        if found is not None:
-            return found
+        experiment_id = client.find(self.client, name)
+        if experiment_id is not None:
+            return experiment_id
         place = None if self.artifacts is None else (self.artifacts / names.slug(name)).as_uri()
         try:
             return str(self.client.create_experiment(name, artifact_location=place))

@@ -71,13 +71,13 @@ def _scalars(run: Run) -> dict[str, Any]:
     """A run's final metrics; of curves the last value of those over training only."""
     curves = names.curve_metrics(run.tags.get(names.CURVES, ""))
     counts = {stored: column for column, stored in names.COUNTS.items()}
-    found: dict[str, Any] = {}
+    scalars: dict[str, Any] = {}
     for name, value in run.metrics.items():
         if name in counts:
-            found[counts[name]] = value if name == names.COUNTS["seconds"] else int(value)
+            scalars[counts[name]] = value if name == names.COUNTS["seconds"] else int(value)
         elif name not in curves or curves[name][1] == "training":
-            found[name] = value
-    return found
+            scalars[name] = value
+    return scalars
 
 
 def curves_frame(points: Iterable[Point], runs: Sequence[Run]) -> pd.DataFrame:

@@ -51,19 +51,19 @@ def prepare_views(store: Store, experiment_name: str) -> None:
 
     Raises ConfigError when there is no such experiment.
     """
-    found = experiment(store, experiment_name)
+    experiment_id = experiment(store, experiment_name)
     runs = store.runs(experiment_name)
-    tags = dict(store.client.get_experiment(found).tags)
+    tags = dict(store.client.get_experiment(experiment_id).tags)
     wanted = {
         _TAG + AVERAGES: _envelope(AVERAGES, averages(runs), tags),
         _TAG + ALL_RUNS: _envelope(ALL_RUNS, all_runs(runs), tags),
         "mlflow.experimentKind": "custom_model_development",  # else a fresh browser opens on an empty page
     }
     if tags.get(_NOTE, _SIGNED).startswith(_SIGNED):  # a description that somebody wrote stays
-        wanted[_NOTE] = _description(found, runs)
+        wanted[_NOTE] = _description(experiment_id, runs)
     for key, value in wanted.items():
         if tags.get(key) != value:
-            store.client.set_experiment_tag(found, key, value)
+            store.client.set_experiment_tag(experiment_id, key, value)
 
 
 def experiment(store: Store, name: str) -> str:
@@ -105,7 +105,7 @@ def all_runs(runs: pd.DataFrame) -> dict[str, Any]:
 
 def split_by(runs: pd.DataFrame) -> list[str]:
     """Parameters other than the seed that vary within cell × initialisation × task × length."""
-    found: list[str] = []
+    parameters: list[str] = []
     known = [column for column in _GROUPED if column in runs]
     for column in runs:
         setting = column == "optimizer" or ("." in column and not column.startswith("tracking."))
@@ -113,8 +113,8 @@ def split_by(runs: pd.DataFrame) -> list[str]:
             together = runs[[*known, column]].astype(str).drop_duplicates()
             if together.duplicated(known).any():
                 known.append(column)
-                found.append(names.SHORT.get(column, column))
-    return found
+                parameters.append(names.SHORT.get(column, column))
+    return parameters
 
 
 def _group(run: Mapping[str, Any], others: Sequence[str]) -> tuple[str, ...]:
