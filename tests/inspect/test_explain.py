@@ -15,7 +15,7 @@ from goldfish.sweep.claims import Claims
 from goldfish.sweep.identity import fingerprint, source_hash
 from goldfish.tracking.store import Store
 from goldfish.training.outcome import Outcome
-from goldfish.training.state.checkpoint import Found
+from goldfish.training.state.checkpoint import Checkpoint
 
 SAME = "cell=lstm init=chrono task=recall task.length=40 trainer.max_steps=600"
 STUDY = f"{SAME} tracking.experiment_name=study"
@@ -144,7 +144,7 @@ def test_failed_before(store: Store) -> None:
 def test_interrupted_with_a_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fingerprint(make_outcome(seed=2).config)
     monkeypatch.setattr(
-        "goldfish.training.state.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{made}",), 400)]
+        "goldfish.training.state.checkpoint.find", lambda folder: [Checkpoint(Path("x"), (f"study/{made}",), 400)]
     )
     lines = explain([f"{STUDY} seed=2"]).splitlines()
     assert lines[1:3] == [

@@ -21,7 +21,7 @@ from goldfish.inspect import ledger, picture, status
 from goldfish.sweep.claims import Claims
 from goldfish.sweep.identity import fingerprint, source_hash
 from goldfish.tracking.store import Store
-from goldfish.training.state.checkpoint import Found
+from goldfish.training.state.checkpoint import Checkpoint
 
 EXPERIMENT = """
 base: {task: recall, task.length: 10, trainer.max_steps: 2}
@@ -91,7 +91,7 @@ def test_every_state(store: Store, put: Put, monkeypatch: pytest.MonkeyPatch) ->
     kept = take(store, [6])
     take(store, [7])  # of a process that is gone
     monkeypatch.setattr(
-        "goldfish.training.state.checkpoint.find", lambda folder: [Found(Path("x"), (f"study/{of(8)}",), 300)]
+        "goldfish.training.state.checkpoint.find", lambda folder: [Checkpoint(Path("x"), (f"study/{of(8)}",), 300)]
     )
     expected = [
         "solved",

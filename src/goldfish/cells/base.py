@@ -88,16 +88,16 @@ class HandDerivedCell(Cell):
 def sigmoid_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
     """gradient · s (1 - s), where s = σ(a) is the activation, as one operation."""
     operation = torch.ops.aten.sigmoid_backward
-    found: Tensor = (
+    product: Tensor = (
         operation(gradient, activation) if out is None else operation.grad_input(gradient, activation, grad_input=out)
     )
-    return found
+    return product
 
 
 def tanh_backward(gradient: Tensor, activation: Tensor, out: Tensor | None = None) -> Tensor:
     """gradient · (1 - s²), where s = tanh(a) is the activation, as one operation."""
     operation = torch.ops.aten.tanh_backward
-    found: Tensor = (
+    product: Tensor = (
         operation(gradient, activation) if out is None else operation.grad_input(gradient, activation, grad_input=out)
     )
-    return found
+    return product

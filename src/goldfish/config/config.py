@@ -117,7 +117,7 @@ def _probes(given: Any) -> dict[str, dict[str, Any]]:
 
 def _arguments(group: str, name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a thing, or the settings of a group, checked and complete."""
-    known, found = schema(group, name), {}  # raises for an unknown choice
+    known, arguments = schema(group, name), {}  # raises for an unknown choice
     for key, value in given.items():
         if key not in known:
             raise unknown_key(group, name, key, value)
@@ -125,8 +125,8 @@ def _arguments(group: str, name: str | None, given: Mapping[str, Any]) -> dict[s
         where = _key(group, name, key)
         if parameter.required and key not in given:
             raise ConfigError(f"{where}: a value is required, {parameter.expected()}")
-        found[key] = parameter.check(where, given.get(key, parameter.default))
-    return found
+        arguments[key] = parameter.check(where, given.get(key, parameter.default))
+    return arguments
 
 
 def _key(group: str, name: str | None, key: str) -> str:

@@ -17,10 +17,10 @@ def checked(key: str, value: Any) -> list[Moment]:
     given = [value] if isinstance(value, (str, int)) else value
     if not isinstance(given, Sequence):
         raise ConfigError(f"{key}={value}: expected a list of {', '.join(NAMED)}, training steps and {{every: int}}")
-    found = [_moment(key, item) for item in given]
-    steps = sorted({item for item in found if isinstance(item, int)})
-    every = sorted({item["every"] for item in found if isinstance(item, dict)})
-    return [*(name for name in NAMED if name in found), *steps, *({"every": step} for step in every)]
+    moments = [_moment(key, item) for item in given]
+    steps = sorted({item for item in moments if isinstance(item, int)})
+    every = sorted({item["every"] for item in moments if isinstance(item, dict)})
+    return [*(name for name in NAMED if name in moments), *steps, *({"every": step} for step in every)]
 
 
 def _moment(key: str, value: Any) -> Moment:
@@ -38,8 +38,8 @@ def _moment(key: str, value: Any) -> Moment:
 
 def due(moments: Moments, step: int, last: int) -> list[str]:
     """The moments that come right after a training step: "half", "step100"; `every` leaves the last step to "after"."""
-    found = ["half"] if "half" in moments and last > 1 and step == last // 2 else []
+    names = ["half"] if "half" in moments and last > 1 and step == last // 2 else []
     numbered = any(
         step % item["every"] == 0 and step < last if isinstance(item, dict) else item == step for item in moments
     )
-    return [*found, f"step{step}"] if numbered else found
+    return [*names, f"step{step}"] if numbered else names

@@ -184,13 +184,13 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
 
 def _literals(body: Sequence[ast.stmt]) -> dict[str, Any]:
     """What is assigned a literal value there, annotated or not."""
-    found = {}
+    literals = {}
     for node in body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
         if isinstance(target, ast.Name) and value is not None:
             try:
-                found[target.id] = ast.literal_eval(value)
+                literals[target.id] = ast.literal_eval(value)
             except ValueError:  # not a literal: no concern of the configuration
                 continue
-    return found
+    return literals

@@ -68,20 +68,20 @@ def solve(
         state = initial if right == 0 else tuple(part[:, right - 1] for part in guess)
         last = state
         still = True
-        found = []
+        states = []
         for t in range(right, T):
             state_before = last
             last = tuple(part[:, t].clone() for part in guess)
             state = _linear_step(cell, projected[:, t], weights, state_before, state)
             change = torch.stack([(new - old).abs().amax(-1) for new, old in zip(state, last, strict=True)]).amax(0)
             moved = torch.maximum(moved, change)
-            found.append(state)
+            states.append(state)
             if still and bool((change <= tolerance).all()):
                 right = t + 1
             else:
                 still = False
         for k in range(len(guess)):
-            guess[k][:, T - len(found) :] = torch.stack([state[k] for state in found], dim=1)
+            guess[k][:, T - len(states) :] = torch.stack([state[k] for state in states], dim=1)
         done = (moved <= tolerance) & (iterations > limit)
         iterations[done] = iteration
         if bool((iterations <= limit).all()):

@@ -93,8 +93,8 @@ def noise_covariance(recurrent_weights: Vector) -> Vector:
         raise ValueError(
             f"the spectral radius is {radius:.3g}: expected below 1, for the state's variance has no limit"
         )
-    found: Vector = linalg.solve_discrete_lyapunov(recurrent_weights, np.eye(len(recurrent_weights)))
-    return (found + found.T) / 2
+    covariance: Vector = linalg.solve_discrete_lyapunov(recurrent_weights, np.eye(len(recurrent_weights)))
+    return (covariance + covariance.T) / 2
 
 
 def spectral_radius(matrix: Vector) -> float:

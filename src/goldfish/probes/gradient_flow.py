@@ -70,19 +70,19 @@ def _joined(pieces: list[Tensor]) -> Tensor:
 
 def _summary(norms: dict[str, Tensor]) -> Measurement:
     """One replica's decay: of the joint state, and of each state where there are more."""
-    found = Measurement()
+    measurement = Measurement()
     main = "state" if len(norms) > 2 else "h"
     for name, norm in norms.items():
         if (name == "state" and name != main) or (summary := decay(norm)) is None:
             continue
         end = "" if name == main else f"_{name}"
-        found.metrics |= {f"gradient/{key}{end}": value for key, value in summary.numbers().items()}
+        measurement.metrics |= {f"gradient/{key}{end}": value for key, value in summary.numbers().items()}
         curves = {"": summary.log10_norm}
         if name == main:
             curves |= {"_q25": summary.lower, "_q75": summary.upper}
         for suffix, curve in curves.items():
-            found.curves[f"gradient/log10_norm_by_lag{end}{suffix}"] = list(enumerate(curve.tolist()))
-    return found
+            measurement.curves[f"gradient/log10_norm_by_lag{end}{suffix}"] = list(enumerate(curve.tolist()))
+    return measurement
 
 
 class GradientFlow:
@@ -165,7 +165,7 @@ class Decay:
 
     def numbers(self) -> dict[str, float]:
         """What is one number and known, by the name of its metric."""
-        found = {
+        values = {
             "horizon": self.horizon,
             "horizon_reached_end": float(self.reached_end),
             "far_horizon": self.far_horizon,
@@ -174,15 +174,15 @@ class Decay:
             "decay_rate": self.decay_rate,
             "half_life": self.half_life,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def by_lag(log2_norm: Tensor, mask: Tensor) -> Tensor:
     """Order norms (…, B, T) by lag from the last unmasked step, mask (B, T): (…, B, K), NaN beyond the start."""
     last = last_step(mask)
     steps = last.unsqueeze(-1) - torch.arange(int(last.max()) + 1, device=mask.device)
-    found = log2_norm.gather(-1, steps.clamp(min=0).expand(*log2_norm.shape[:-1], -1))
-    return found.masked_fill(steps < 0, torch.nan)
+    ordered = log2_norm.gather(-1, steps.clamp(min=0).expand(*log2_norm.shape[:-1], -1))
+    return ordered.masked_fill(steps < 0, torch.nan)
 
 
 def norms_by_lag(source: Tensor, target: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
@@ -202,8 +202,8 @@ def norms_by_lag(source: Tensor, target: Tensor, source_mask: Tensor, target_mas
     in_target, in_source = spoken - lags, read - (lags - spoken - 1)
     joined = torch.cat([target, source], dim=-1)
     index = torch.where(in_target >= 0, in_target, target.shape[-1] + in_source.clamp(min=0))
-    found = joined.gather(-1, index.expand(*joined.shape[:-1], -1))
-    return found.masked_fill((in_target < 0) & (in_source < 0), torch.nan)
+    ordered = joined.gather(-1, index.expand(*joined.shape[:-1], -1))
+    return ordered.masked_fill((in_target < 0) & (in_source < 0), torch.nan)
 
 
 def decay(log2_norms: Tensor) -> Decay | None:

@@ -21,9 +21,11 @@ def measure(pack: Pack, *, samples: Annotated[int, Ge(1)] = 4) -> list[Measureme
     """
     if not pack.recurrents:
         return []
-    found = lyapunov(pack.model.measured, driving_inputs(pack, samples))
+    spectrum = lyapunov(pack.model.measured, driving_inputs(pack, samples))
     measured = []
-    for exponents, errors, dimension in zip(found.exponents, found.standard_error, found.dimension, strict=True):
+    for exponents, errors, dimension in zip(
+        spectrum.exponents, spectrum.standard_error, spectrum.dimension, strict=True
+    ):
         numbers = {"largest": float(exponents[0]), "largest_error": float(errors[0]), "dimension": float(dimension)}
         curve = [(float(rank), value) for rank, value in enumerate(exponents.tolist(), start=1)]
         metrics = {f"lyapunov/{name}": value for name, value in numbers.items() if value == value}

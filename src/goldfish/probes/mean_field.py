@@ -26,11 +26,11 @@ def measure(pack: Pack) -> list[Measurement]:
     (recurrent,) = pack.recurrents
     if recurrent.cell.num_layers > 1 or recurrent.cell.nonlinearity != "tanh":
         return []
-    found = []
+    measurements = []
     for weights, drive in zip(recurrent.get_parameter("weight_hh_l0").double(), _drive(pack, recurrent), strict=True):
         theory = mean_field(math.sqrt(recurrent.cell.hidden_size * float(weights.square().mean())), drive)
-        found.append(_named(theory))
-    return found
+        measurements.append(_named(theory))
+    return measurements
 
 
 def _named(theory: MeanField) -> Measurement:

@@ -17,20 +17,20 @@ BINS = 12
 def measure(pack: Pack) -> list[Measurement]:
     """Test accuracy at every length of the task, accuracy by lag, and the recall horizon, of every replica."""
     task = pack.task
-    found = [Measurement({"recall/chance": task.chance}) for _ in range(pack.replicas)]
+    measurements = [Measurement({"recall/chance": task.chance}) for _ in range(pack.replicas)]
     by_length = {length: pack.answers(length) for length in task.lengths()}
-    for replica, measured in enumerate(found):
+    for replica, measured in enumerate(measurements):
         measured.curves["recall/accuracy_by_length"] = [
             (length, float(given.correct[replica].sum() / given.asked.sum())) for length, given in by_length.items()
         ]
     with_lags = [(given, given.lags) for given in by_length.values() if given.lags is not None]
     if not with_lags:
-        return found
+        return measurements
     own = by_length[task.length].lags
     lags = torch.cat([lags for _, lags in with_lags])
     correct = torch.cat([given.correct for given, _ in with_lags], dim=1)
     bins = accuracy_by_lag(lags, correct, torch.cat([given.asked for given, _ in with_lags]))
-    for replica, measured in enumerate(found):
+    for replica, measured in enumerate(measurements):
         points = [(lag, values[replica]) for lag, values in bins]
         measured.curves["recall/accuracy_by_lag"] = points
         horizon = recall_horizon([lag for lag, _ in points], [value for _, value in points], task.chance)
@@ -38,7 +38,7 @@ def measure(pack: Pack) -> list[Measurement]:
         measured.metrics["recall/horizon_reached_end"] = float(horizon.reached_end)
         if own is not None:
             measured.metrics["recall/lag"] = float(own.double().median())
-    return found
+    return measurements
 
 
 class Horizon(NamedTuple):
@@ -75,10 +75,10 @@ def accuracy_by_lag(lags: Tensor, correct: Tensor, asked: Tensor) -> list[tuple[
     else:
         edges = distinct.float()
     index = torch.bucketize(lags.float(), edges)
-    found = []
+    bins = []
     for bin_index, edge in enumerate(edges.tolist()):
         inside = index == bin_index
         if inside.any():
             share = correct[:, inside].sum(-1) / asked[inside].sum()
-            found.append((edge, share.tolist()))
-    return found
+            bins.append((edge, share.tolist()))
+    return bins

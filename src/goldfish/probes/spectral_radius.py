@@ -23,12 +23,12 @@ def spectral_radius(recurrent: Recurrent) -> dict[str, Tensor]:
     2013, section 2.1); ρ is at most that. In an LSTM or a GRU no single matrix decides, and none of these is a bound.
     """
     top = recurrent.layer_weights(recurrent.cell.num_layers - 1).weight_hh.detach().double().cpu()
-    found = {}
+    by_gate = {}
     for gate, weights in zip(recurrent.cell.gates, top.chunk(len(recurrent.cell.gates), dim=1), strict=True):
         finite = torch.isfinite(weights).flatten(1).all(1)
         radii = [
             torch.linalg.eigvals(own).abs().max() if fine else torch.tensor(torch.nan, dtype=torch.float64)
             for own, fine in zip(weights, finite.tolist(), strict=True)
         ]
-        found[gate] = torch.stack(radii)
-    return found
+        by_gate[gate] = torch.stack(radii)
+    return by_gate

@@ -76,9 +76,9 @@ class Checkpoints(pl.Callback):
 
     def resume(self) -> None:
         """Put the module where the newest checkpoint left it; where there is none, leave it as it is."""
-        found = checkpoint.newest(self.settings, self.configs, self._made) if self.settings else None
-        if found:
-            state, rows = found
+        newest = checkpoint.newest(self.settings, self.configs, self._made) if self.settings else None
+        if newest:
+            state, rows = newest
             self.module.load(state["module"], rows)
             self.probes.measurements.load(state["probes"], rows)
             generators.load(state["generators"])

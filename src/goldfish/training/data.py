@@ -117,8 +117,8 @@ class TrainingStream:
         if not drawn_ahead(self.device):
             return (place(draw(), self.device, self.dtype) for draw in draws)
         blocks: Iterator[Sequence[Draw]] = ([partial(_as_block, draw)] for draw in draws)
-        found = ahead(blocks, self.device, self.dtype, _BATCHES_AHEAD)
-        return (block.at(0) for block in found)
+        blocks_ahead = ahead(blocks, self.device, self.dtype, _BATCHES_AHEAD)
+        return (block.at(0) for block in blocks_ahead)
 
     def _bucketed_draws(self) -> Iterator[Draw]:
         """What draws each batch, in order."""
@@ -155,17 +155,17 @@ class TrainingStream:
 
 def _filled(buckets: Sequence[tuple[int, Tensor]], size: int) -> list[tuple[int, Tensor]]:
     """Buckets joined with their longer neighbours until each has a batch, so that all batches have one size."""
-    found: list[tuple[int, Tensor]] = []
+    joined: list[tuple[int, Tensor]] = []
     waiting: list[Tensor] = []
     for steps, rows in buckets:
         waiting.append(rows)
         if sum(map(len, waiting)) >= size:
-            found.append((steps, torch.cat(waiting)))
+            joined.append((steps, torch.cat(waiting)))
             waiting = []
     if waiting:  # the longest sequences
-        before = [found.pop()[1]] if found else []
-        found.append((buckets[-1][0], torch.cat([*before, *waiting])))
-    return found
+        before = [joined.pop()[1]] if joined else []
+        joined.append((buckets[-1][0], torch.cat([*before, *waiting])))
+    return joined
 
 
 def _as_block(draw: Draw) -> Batch:

@@ -97,8 +97,8 @@ def fit_pack(configs: Sequence[Config], task: Task, progress: Callable[[int], No
 
 def _outcome(pack: FittedPack, replica: int, row: Measured, started: float, seconds: float, spent: float) -> Outcome:
     config, model = pack.configs[replica], pack.models[replica]
-    found = {"accuracy": row.metrics["val/accuracy"], "loss": row.metrics["val/loss"]}
-    solved, steps = pack.task.solved(found), config.trainer.max_steps
+    validation = {"accuracy": row.metrics["val/accuracy"], "loss": row.metrics["val/loss"]}
+    solved, steps = pack.task.solved(validation), config.trainer.max_steps
     row.metrics |= {"time_to_solve/censored": float(not solved), "train/seconds": spent}
     if solved:
         row.metrics["time_to_solve"] = steps  # it has seen the data of as many

@@ -146,8 +146,10 @@ class Measurements:
             moments = registry.signature("probe", name).constants.get("MOMENTS", (moment,))
             if moment not in moments or f"{name} {moment}" in self.phases:
                 continue
-            found = registry.load("probe", name)(probed, **arguments)
-            for replica, (row, measured) in enumerate(zip(pack.rows, found, strict=True) if found else ()):
+            measurements = registry.load("probe", name)(probed, **arguments)
+            for replica, (row, measured) in enumerate(
+                zip(pack.rows, measurements, strict=True) if measurements else ()
+            ):
                 if moment in ("before", "after") or not pack.stopped(replica):
                     metrics = {f"{metric}{suffix}": value for metric, value in measured.metrics.items()}
                     self.rows[row].metrics |= metrics
@@ -169,11 +171,11 @@ class Measurements:
 
 def measure_test(probed: Probed) -> list[dict[str, float]]:
     """Accuracy, loss and what the loss says of every replica on the test set: `test/<name>`."""
-    found = []
+    metrics = []
     for accuracy, loss in _means(probed.answers(probed.task.length)):
         others = {f"test/{name}": value for name, value in probed.task.from_loss(loss).items()}
-        found.append({"test/accuracy": accuracy, "test/loss": loss} | others)
-    return found
+        metrics.append({"test/accuracy": accuracy, "test/loss": loss} | others)
+    return metrics
 
 
 def measure_validation(probed: Probed) -> list[dict[str, float]]:
@@ -191,9 +193,9 @@ def _means(answers: Answers) -> list[tuple[float, float]]:
 def measure_scores(probed: Probed) -> list[dict[str, float]]:
     """The task's further metrics, such as F1 or BLEU, of every replica on validation and test set: `test/<name>`."""
     task = probed.task
-    found: list[dict[str, float]] = [{} for _ in range(probed.replicas)]
+    scores: list[dict[str, float]] = [{} for _ in range(probed.replicas)]
     if type(task).scores is Task.scores:
-        return found
+        return scores
     for split in ("validation", "test"):
         whole = probed.data.ordered(split, task.length)
         steps, predicted = whole.mask.shape[-1], []
@@ -202,6 +204,6 @@ def measure_scores(probed: Probed) -> list[dict[str, float]]:
             with torch.no_grad():
                 answers = probed.pack.predict(probed.spread(part)).cpu()
             predicted.append(F.pad(answers, (0, steps - answers.shape[-1])) if answers.dim() > 2 else answers)
-        for metrics, answers in zip(found, torch.cat(predicted, dim=1), strict=True):
+        for metrics, answers in zip(scores, torch.cat(predicted, dim=1), strict=True):
             metrics |= {f"{_SPLITS[split]}/{name}": value for name, value in task.scores(answers, whole).items()}
-    return found
+    return scores

@@ -347,12 +347,12 @@ class PackModule(pl.LightningModule):
         values |= self.running.means()
         columns = [*values.values(), self.alive.ended]
         # torchmetrics squeezes a single replica's axis away; all at once, because a look at a GPU waits for it
-        *found, ended = torch.stack([value.reshape(-1).double() for value in columns]).tolist()
+        *by_metric, ended = torch.stack([value.reshape(-1).double() for value in columns]).tolist()
         self._note([int(step) for step in ended])
-        self._log(dict(zip(values, found, strict=True)))
+        self._log(dict(zip(values, by_metric, strict=True)))
         for metric in (self.running, self.accuracy, self.val_loss):
             metric.reset()
-        for replica, now in enumerate(dict(zip(values, row, strict=True)) for row in zip(*found, strict=True)):
+        for replica, now in enumerate(dict(zip(values, row, strict=True)) for row in zip(*by_metric, strict=True)):
             if not self.records[self.rows[replica]].diverged and not self.stopped(replica):
                 self._learn(replica, now)
         if self.over:

@@ -56,13 +56,13 @@ def _slope(h: Tensor, nonlinearity: str) -> Tensor:
 @contextmanager
 def top_states(recurrents: Sequence[Recurrent]) -> Iterator[list[Tensor]]:
     """The top layer's states, (R, B, T, H), and the final ones, (R, L, B, H), of every forward pass inside."""
-    found: list[Tensor] = []
+    states: list[Tensor] = []
     handles = [
-        part.register_forward_hook(lambda module, given, out: found.extend((out[0], out[1]["h"])))
+        part.register_forward_hook(lambda module, given, out: states.extend((out[0], out[1]["h"])))
         for part in recurrents
     ]
     try:
-        yield found
+        yield states
     finally:
         for handle in handles:
             handle.remove()

@@ -84,9 +84,9 @@ class PackedWeights:
         Returns those to the tensors in `also`, which are no parameters.
         """
         asked = [*self._parameters, *also]
-        found = torch.autograd.grad(outputs, asked, cotangent, allow_unused=True, materialize_grads=True)
-        torch._foreach_copy_(self._gradients, found[: len(self._parameters)])
-        return found[len(self._parameters) :]
+        gradients = torch.autograd.grad(outputs, asked, cotangent, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._gradients, gradients[: len(self._parameters)])
+        return gradients[len(self._parameters) :]
 
     def add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
         """Add to the gradient of one parameter, (R, …)."""

@@ -23,9 +23,9 @@ def deterministic(device: torch.device) -> Iterator[set[str]]:
     only with CUBLAS_WORKSPACE_CONFIG in the environment before its first call, which goldfish sets when it is imported.
     torch would also fill each new tensor with NaN, one more kernel each; nothing here reads what it has not written.
     """
-    found: set[str] = set()
+    operations: set[str] = set()
     if device.type == "cpu":
-        yield found
+        yield operations
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = _SETTINGS.fill_uninitialized_memory
@@ -36,7 +36,7 @@ def deterministic(device: torch.device) -> Iterator[set[str]]:
         def collect(message: Any, *rest: Any, **more: Any) -> None:
             told = _TOLD.match(str(message))
             if told:
-                found.add(told[1])
+                operations.add(told[1])
             else:
                 show(message, *rest, **more)
 
@@ -44,7 +44,7 @@ def deterministic(device: torch.device) -> Iterator[set[str]]:
         torch.use_deterministic_algorithms(True, warn_only=True)
         _SETTINGS.fill_uninitialized_memory = False
         try:
-            yield found
+            yield operations
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
             _SETTINGS.fill_uninitialized_memory = fills

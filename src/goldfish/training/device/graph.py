@@ -75,15 +75,15 @@ class GraphedStep:
         reason = ""
         try:
             replay = self._capture(self._step, self._batch, self._loss)
-            found = self._replayed(replay, batch)
+            replayed_loss = self._replayed(replay, batch)
         except Exception as error:  # torch's are RuntimeErrors, cuda-core's are not
             message = next(iter(str(error).splitlines()), "") or type(error).__name__
             reason = f"the step cannot be captured: {message}"
         else:
-            pairs = zip([*self._state(), found], [*after, loss], strict=True)
+            pairs = zip([*self._state(), replayed_loss], [*after, loss], strict=True)
             if all(_same(a, b) for a, b in pairs):
                 self._replay = replay
-                return found
+                return replayed_loss
             reason = "its replay gives other bits than the plain step"
         _put_back(self._state(), after)
         self._given_up = True

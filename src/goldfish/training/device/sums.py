@@ -30,8 +30,8 @@ def means(values: Tensor) -> Tensor:
 def norms(values: Tensor) -> Tensor:
     """The Euclidean norm of each row, (R, n) → (R,)."""
     if values.device.type == "cpu":
-        found: Tensor = torch.linalg.vector_norm(values, dim=1)
-        return found
+        by_row: Tensor = torch.linalg.vector_norm(values, dim=1)
+        return by_row
     if select.has_own_products(values.dtype):
         from goldfish.engines.cuda import gemm
 

@@ -57,7 +57,7 @@ class CheckpointError(OSError):
     """A checkpoint cannot be written; the one before it is still there."""
 
 
-class Found(NamedTuple):
+class Checkpoint(NamedTuple):
     """A checkpoint that can be loaded: its file, the names of its runs, the training steps done."""
 
     path: Path
@@ -65,13 +65,13 @@ class Found(NamedTuple):
     step: int
 
 
-def find(folder: Path) -> list[Found]:
+def find(folder: Path) -> list[Checkpoint]:
     """The newest checkpoint of every pack that can be loaded; damaged ones are left out."""
-    newest: dict[str, Found] = {}
+    newest: dict[str, Checkpoint] = {}
     for path in _newest_first(folder):
         if _pack(path) not in newest and (content := _read(path)):
             header, _ = content
-            newest[_pack(path)] = Found(path, tuple(header["names"]), header["step"])
+            newest[_pack(path)] = Checkpoint(path, tuple(header["names"]), header["step"])
     return list(newest.values())
 
 

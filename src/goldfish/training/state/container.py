@@ -65,8 +65,8 @@ def load(data: bytes) -> dict[str, Any]:
     """What `save` was given, on the CPU. Raises what torch makes of a file that somebody has forged."""
     import torch
 
-    found: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return found
+    tensors: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return tensors
 
 
 def _checked(kinds: Sequence[str], first: bytes, line: bytes) -> Header:

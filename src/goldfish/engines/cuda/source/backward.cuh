@@ -99,21 +99,21 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(BACKWARD_THREADS, BACKW
         }
     }
     const auto read = [&](int n, int t) {
-        Read found = {};
-        found.top = NOTHING;
-        if (!mine[n] || t < 0) return found;
+        Read saved = {};
+        saved.top = NOTHING;
+        if (!mine[n] || t < 0) return saved;
         const long long at = start + (long long)t * B + row[n];
 #pragma unroll
-        for (int g = 0; g < GATES; ++g) found.gates[g] = gates[(at * GATES + g) * H + unit[n]];
+        for (int g = 0; g < GATES; ++g) saved.gates[g] = gates[(at * GATES + g) * H + unit[n]];
         if (EXTRA) {
             const real *before = STATES > 1 ? extra : outputs, *initial = STATES > 1 ? before_c : before_h;
-            found.extra = extra[at * H + unit[n]];
-            found.before = t ? before[(at - B) * H + unit[n]] : initial[(state + row[n]) * H + unit[n]];
+            saved.extra = extra[at * H + unit[n]];
+            saved.before = t ? before[(at - B) * H + unit[n]] : initial[(state + row[n]) * H + unit[n]];
         }
-        found.direct = direct[replica * direct_r + t * direct_t + (first + row[n]) * direct_b + unit[n]];
-        found.from = direct_exponent ? direct_exponent[at] : 0;
-        found.top = exponent[at];
-        return found;
+        saved.direct = direct[replica * direct_r + t * direct_t + (first + row[n]) * direct_b + unit[n]];
+        saved.from = direct_exponent ? direct_exponent[at] : 0;
+        saved.top = exponent[at];
+        return saved;
     };
 #pragma unroll
     for (int n = 0; n < ITEMS; ++n) {

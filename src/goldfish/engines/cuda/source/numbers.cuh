@@ -64,8 +64,8 @@ __device__ __forceinline__ real tangent(real x, real &slope) {
     split(TWO * (size > half ? half : size), p, s);
     const real m = fused(s, p, s - ONE), q = ONE / (m + TWO);
     slope = FOUR * fused(-q, q, q);
-    const real found = m * q;
-    return x < ZERO ? -found : found;
+    const real magnitude = m * q;
+    return x < ZERO ? -magnitude : magnitude;
 }
 
 // 2^n, or the nearest that is a normal number
