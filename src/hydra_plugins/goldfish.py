@@ -1,4 +1,4 @@
-"""Hydra's plugins of goldfish: the sweeper that unites grids, and the launcher that trains packs of runs together.
+"""The Hydra plugins of goldfish: the sweeper that unites grids, and the launcher that trains packs of runs together.
 
 Hydra imports this module in every application of the environment, so it imports nothing of goldfish before it is used.
 """
@@ -64,7 +64,7 @@ class PackedLauncher(Launcher):
         self.composer = _composer(hydra_context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Train the runs of another sweeper, which has them as texts. Raises what `train` raises."""
+        """Train the runs that another sweeper gives as texts. Raises what `train` raises."""
         assert self.composer is not None
         settings = [[self.composer.setting(line) for line in lines] for lines in job_overrides]
         return self.train([self.composer.config(point) for point in settings])

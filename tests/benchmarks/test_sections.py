@@ -216,7 +216,7 @@ def test_where_no_clone_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     installed = tmp_path / "lib" / "site-packages" / "goldfish" / "cli" / "commands.py"
     monkeypatch.setattr(commands, "__file__", str(installed))
     assert main(["bench", "--quick"]) == 2
-    told = "bench: needs a clone of the repository, for benchmarks/ is not part of the package"
+    told = "bench: needs a clone of the repository, because benchmarks/ is not part of the package"
     assert capsys.readouterr().err == f"goldfish: {told}\n"
 
 

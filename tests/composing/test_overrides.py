@@ -79,8 +79,8 @@ def test_a_shuffle_keeps_the_values() -> None:
         ("lr=3", "did you mean 'optimizer.lr'"),
         ("cel.hidden_size=3", "did you mean 'cell.hidden_size'"),
         ("cel.depth=3", "did you mean 'cell'"),
-        ("~cell", "^~cell: no key can be taken away"),
-        ("~seed=0", "^~seed=0: no key can be taken away"),
+        ("~cell", "^~cell: a key cannot be deleted"),
+        ("~seed=0", "^~seed=0: a key cannot be deleted"),
         ("+seed=0", r"a key is set without a \+; write seed=0"),
         ("+cell=lstm", r"a key is set without a \+; write cell=lstm"),
         ("cell@task=lstm", "write cell="),
@@ -113,7 +113,7 @@ def test_a_group_is_chosen_once() -> None:
 
 
 def test_a_sweep_is_no_single_value() -> None:
-    with pytest.raises(ConfigError, match=r"^seed=1,2: several values are a sweep, add -m"):
+    with pytest.raises(ConfigError, match=r"^seed=1,2: several values need -m"):
         overrides.single(overrides.parse("seed=1,2"), options)
 
 

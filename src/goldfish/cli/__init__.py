@@ -1,7 +1,7 @@
 """The command line, `goldfish COMMAND`.
 
-Bad input is answered in one line on stderr and exit code 2, without importing torch and before anything is written; so
-is what the system refuses, with exit code 1. A failed run gives exit code 1, Ctrl-C 130, SIGTERM 143.
+Bad input gives one line on stderr and exit code 2, before torch is imported or anything is written; so do errors of
+the operating system, with exit code 1. A failed run gives exit code 1, Ctrl-C 130, SIGTERM 143.
 """
 
 from __future__ import annotations

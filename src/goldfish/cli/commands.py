@@ -1,4 +1,4 @@
-"""The commands of `goldfish`: a table of their options, each importing what it needs when it is run."""
+"""The commands of `goldfish` and their options; each command imports what it needs only when it is run."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def bench(arguments: tuple[str, ...]) -> None:
     """Time this project beside its peers, in a clone of it."""
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "command.py").is_file():
-        raise ConfigError("bench: needs a clone of the repository, for benchmarks/ is not part of the package")
+        raise ConfigError("bench: needs a clone of the repository, because benchmarks/ is not part of the package")
     sys.path.insert(0, str(root))
     from benchmarks.command import bench
 

@@ -1,6 +1,6 @@
-"""What commands print: tables in colour on a terminal, plain lines into pipes and files.
+"""The output of commands: tables in colour on a terminal, plain lines into pipes and files.
 
-Names and reasons come from a store, which others may write: what cannot be printed is escaped.
+Names and reasons come from a store that others may write to, so characters that cannot be printed are escaped.
 """
 
 from __future__ import annotations

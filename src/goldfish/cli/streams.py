@@ -1,4 +1,4 @@
-"""Standard input, output and error of the program: closed ones are replaced, a reader that leaves is no fault."""
+"""The program's standard streams: closed ones are replaced, and a reader that leaves early is not an error."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Composing configurations with Hydra, and what a configuration may not do."""
+"""Composing configurations with Hydra, and refusing those that no run can have."""

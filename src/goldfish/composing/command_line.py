@@ -1,4 +1,4 @@
-"""Hydra's command line of `goldfish train`: its options, one run, or a sweep of runs with -m.
+"""Hydra's command line for `goldfish train`: its options, and one run or, with -m, a sweep of runs.
 
 Everything is checked before anything starts, each override is read once, and training never sees Hydra.
 """
@@ -37,7 +37,7 @@ class Context(HydraContext):
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Do what `goldfish train` is told. Raises ConfigError for bad input, FailedRunsError when a run failed."""
+    """Run `goldfish train`. Raises ConfigError for bad input, FailedRunsError when a run failed."""
     parser = get_args_parser()
     args = _parsed(parser, arguments)
     _check_options(args)
@@ -122,4 +122,4 @@ def _check_options(args: argparse.Namespace) -> None:
     if args.resolve and not (args.cfg or args.help):
         raise ConfigError("--resolve: goes with --cfg or --help only")
     if args.experimental_rerun is not None:
-        raise ConfigError("--experimental-rerun: not supported; say the same overrides again")
+        raise ConfigError("--experimental-rerun: not supported; give the same overrides again")

@@ -1,6 +1,6 @@
 """Composing configurations with Hydra: once per distinct choice of groups, then copied and filled with values.
 
-Hydra takes tens of milliseconds per composition; a copy takes microseconds; a thousand runs make few choices.
+Hydra takes tens of milliseconds per composition, a copy microseconds, and a thousand runs make few distinct choices.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def register() -> None:
 
 
 def _launchers_told() -> str:
-    """What the help says of launchers: of those that are installed."""
+    """The help text on those launchers that are installed."""
     known = {file.removesuffix(".yaml") for file in ConfigStore.instance().list("hydra/launcher")}
     others = sorted(known - {"basic", "packed"})
     if not others:

@@ -1,4 +1,4 @@
-"""The points of a sweep: axes crossed, grids united, and an axis given on the command line narrowing the grids."""
+"""The points of a sweep: axes are crossed, grids are united, and an axis on the command line narrows the grids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides as they are typed, `key=value` in Hydra's grammar: each is read once, into settings with typed values."""
+"""Overrides, `key=value` in Hydra's grammar, each of which is parsed once into settings with typed values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse(line: str) -> Override:
         reason = "expected key=value" if "=" not in line and not line.startswith("~") else _reason(error)
         raise ConfigError(f"{line}: {reason}") from error
     except ValueError as error:  # Python reads no integer of so many digits
-        raise ConfigError(f"{line}: no number that Hydra can read, of so many digits") from error
+        raise ConfigError(f"{line}: a number of so many digits cannot be read") from error
 
 
 def _reason(error: HydraException) -> str:
@@ -80,7 +80,7 @@ def _check_hydra(override: Override, options: Options) -> None:
     line, key = str(override.input_line), override.key_or_group
     _check_form(override)
     if override.is_sweep_override():
-        raise ConfigError(f"{line}: a sweep goes over keys of the run, not of Hydra")
+        raise ConfigError(f"{line}: a sweep can vary keys of the run, but not Hydra's own")
     if is_choice(override, options):
         _check_choice(axis(override, options), options)
     elif not any(f"{key}.".startswith(f"{known}.") for known in HYDRA):
@@ -102,9 +102,9 @@ def _check_form(override: Override) -> None:
     if not key:
         raise ConfigError(f"{line}: expected key=value")
     if override.is_delete():
-        raise ConfigError(f"{line}: no key can be taken away; give it a value, {key}=…")
+        raise ConfigError(f"{line}: a key cannot be deleted; give it a value, {key}=…")
     if override.package is not None:
-        raise ConfigError(f"{line}: a choice goes to its own place; write {key}=…")
+        raise ConfigError(f"{line}: a choice cannot be moved to another package; write {key}=…")
 
 
 def _check_key(key: str, line: str, options: Options, *, added: bool = False) -> None:
@@ -169,7 +169,7 @@ def _enumerate(override: Override, options: Options) -> Iterator[Setting]:
 def single(override: Override, options: Options) -> Setting:
     """The one value that an override gives its key. Raises ConfigError for a sweep."""
     if override.is_sweep_override():
-        raise ConfigError(f"{override.input_line}: several values are a sweep, add -m; a text with commas wants quotes")
+        raise ConfigError(f"{override.input_line}: several values need -m, and a text with commas needs quotes")
     return axis(override, options)[0]
 
 

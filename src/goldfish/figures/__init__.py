@@ -1,1 +1,1 @@
-"""Figures and tables: functions of a tidy table of runs, and of nothing else."""
+"""Figures and tables, which are functions of a tidy table of runs and of nothing else."""

@@ -1,6 +1,6 @@
 """Networks side by side: a panel for each condition, a row for each network, every seed and the mean with its interval.
 
-A table of the same: mean ± half of the interval, number of parameters.
+The table of the same runs has mean ± half of the interval, and the number of parameters.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def networks(panels: Iterable[Panel]) -> list[str]:
 def values(panel: Panel) -> pd.DataFrame:
     """Columns cell, seed, value: a diverged run at the worst score there is, failed and missing ones left out.
 
-    Raises ConfigError where a network has two runs of one seed: they are no two seeds.
+    Raises ConfigError where a network has two runs of one seed: they do not count as two seeds.
     """
     rows = panel.runs[~panel.runs["outcome"].isin(grid.HOLES)]
     twice = rows[rows.duplicated(["cell", "seed"])]
@@ -104,7 +104,7 @@ def draw(panels: Sequence[Panel], label: str, *, limits: tuple[float, float] | N
 
 
 def note(panels: Sequence[Panel]) -> str:
-    """How the figure is read, and what of each panel's runs there is."""
+    """How to read the figure, and which of each panel's runs there are."""
     seeds = max(panel.runs["seed"].nunique() for panel in panels)
     method = "t-interval" if seeds < BOOTSTRAP_FROM else "bootstrap interval"
     counted = [_counted(panel) for panel in panels]

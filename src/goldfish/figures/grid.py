@@ -1,4 +1,4 @@
-"""What a table of runs covers: its grid of task × cell × initialisation × length × seed, and the holes in it.
+"""The grid of task × cell × initialisation × length × seed that a table of runs covers, and the holes in it.
 
 Each task's grid is every cell × initialisation that it has runs of, at every length and seed that it has runs of. A run
 of outcome "failed" is a hole; so is a row of outcome "missing", and a place without a row. A diverged run is a result.
@@ -164,9 +164,9 @@ def lowest_is_best(metric: str) -> bool:
 def score(rows: pd.DataFrame, metric: str, levels: pd.DataFrame | None = None) -> pd.Series:
     """A metric as floats, in which no diverged run is best: it has the worst score there is.
 
-    An accuracy is at its task's chance then, another score of which the highest is best 0, a loss infinite. What is no
-    score, such as seconds, stands as it was measured. `levels` is the whole table, where `rows` is a part that may
-    not hold the chance level.
+    An accuracy is at its task's chance then, another score of which the highest is best 0, a loss infinite. A metric
+    that is no score, such as seconds, stands as it was measured. `levels` is the whole table, where `rows` is a part
+    that may not hold the chance level.
     """
     values, diverged = column(rows, metric), rows["outcome"] == "diverged"
     if not metric.startswith(_SCORES) or not diverged.any():

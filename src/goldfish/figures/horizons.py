@@ -1,8 +1,8 @@
 """Recall horizon reached after training against gradient horizon at initialisation: a panel per task.
 
 One point per cell × initialisation × seed, as `recall_horizon.across_lengths` makes them and the table prints them,
-with Spearman's rank correlation over the panel's points, its interval, and what that says. A horizon that reached the
-end of the longest sequence is a lower bound: its point is hollow, with a tick towards the rest.
+with Spearman's rank correlation over the panel's points, its interval, and what it shows. A horizon that reached
+the end of the longest sequence is a lower bound: its point is hollow, with a tick towards the rest.
 """
 
 from __future__ import annotations

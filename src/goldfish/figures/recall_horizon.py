@@ -1,6 +1,6 @@
 """The recall horizon over networks trained at each length: how far back a cell × initialisation × seed remembers.
 
-Inside one model the horizon says how it generalises to lags it was not trained on; over models it says what can be
+Inside one model the horizon shows how it generalises to lags it was not trained on; over models it shows what can be
 learnt. Both are the largest lag such that accuracy is above the midpoint of chance and 1 at it and every smaller lag.
 Tables and figures take the points from `across_lengths` as they are: a point has no outcome of its own, since it is
 made of one run for each length.
@@ -48,7 +48,7 @@ def across_lengths(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _point(own: pd.DataFrame, planned: list[int], chance: float) -> dict[str, Any]:
-    """What the runs of one cell × initialisation × seed, in the order of their lengths, come to."""
+    """The point that the runs of one cell × initialisation × seed make, in the order of their lengths."""
     longest = own.tail(1)
     gradient = {name: float(grid.column(longest, name).iloc[0]) for name in (GRADIENT, GRADIENT_REACHED)}
     lacking = [outcome for outcome in own["outcome"] if outcome in grid.HOLES]

@@ -1,4 +1,4 @@
-"""How a figure looks and is written: vector PDF with embedded TrueType fonts, and PNG, the same bytes every time.
+"""The style and the files of figures: vector PDF with embedded TrueType fonts, and PNG, with the same bytes every time.
 
 Figures are made without pyplot, so nothing is shown and no global state is left behind; DejaVu Sans comes with
 matplotlib, so a figure looks the same on every machine.

@@ -1,4 +1,4 @@
-"""The table that a sweep ends with, as text or Markdown: per task × cell × initialisation, mean ± interval over seeds.
+"""The final table of a sweep, as text or Markdown: per task × cell × initialisation, mean ± interval over seeds.
 
 Four blocks per task: decay and horizons; accuracy, each model's own recall horizon and time-to-solve by length.
 Where several learning rates were tried, the rows to show are selected beforehand, on validation.

@@ -1,1 +1,1 @@
-"""What has become of every run, told without training anything."""
+"""Reports on the state of runs and of the store, made without training anything."""

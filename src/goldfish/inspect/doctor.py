@@ -1,4 +1,4 @@
-"""`goldfish doctor`: whether the store, its surroundings and the installed packages are in order, a line each."""
+"""`goldfish doctor`: checks of the store, its surroundings and the installed packages, with a line on each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Line(NamedTuple):
-    """What was looked at, how it is (ok, warn or bad), and in words."""
+    """The result of a check: its subject, its level (ok, warn or bad), and a text."""
 
     grade: str
     subject: str
@@ -64,7 +64,7 @@ def doctor(*, move: bool = False, release: str | None = None, torch: bool = Fals
 
 
 def _guarded(subject: str, look: Callable[[], Iterable[Line]]) -> Iterator[Line]:
-    """What cannot be looked at is a finding; the other lines are still wanted."""
+    """Turn an error in a check into a line of its own, so that the other checks still run."""
     try:
         yield from look()
     except (OSError, ConfigError, sqlite3.Error) as error:
@@ -132,7 +132,7 @@ def _locks(store: Store) -> Line:
 
 
 def _claims(store: Store, release: str | None) -> list[Line]:
-    """Who trains what, and claims whose processes are gone."""
+    """The runs that are being trained, and the claims whose processes are gone."""
     from goldfish.sweep.claims import Claims
 
     claims = Claims(store.state / "claims")
@@ -202,7 +202,7 @@ def _asked() -> Line:
 
 
 def _versions() -> Line:
-    """What is installed, against what goldfish requires."""
+    """The installed versions, compared with those that goldfish requires."""
     from packaging.requirements import Requirement
 
     wrong = []

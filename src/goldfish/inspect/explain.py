@@ -94,7 +94,7 @@ def _head(name: str, key: Key) -> str:
 
 
 def _verdict(known: Ledger, key: Key, settings: Mapping[str, str]) -> list[str]:
-    """What it is, and whether the same command trains it."""
+    """The state of the run, and whether the same command trains it."""
     state = known.state(key)
     lines = [f"  {_what(state)}", f"  {_then(state)}"]
     if state.word == "stale" and state.attempt:

@@ -1,4 +1,4 @@
-"""What has become of every run: from the store, from claims, from checkpoints, and from what waits to be recorded."""
+"""A ledger of the state of every run, from the store, claims, checkpoints and outcomes that wait to be recorded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ledger:
         return [key for key in known if experiment in (None, key[0])]
 
     def state(self, key: Key) -> State:
-        """What has become of a run."""
+        """The state of a run."""
         tried = self.recorded.get(key, [])
         step = self.steps.get(key)
         if key in self.running:
@@ -96,7 +96,7 @@ def _source(chosen: tuple[str, ...]) -> str | None:
 
 
 def read(store: Store, experiments: Iterable[str] | None = None) -> Ledger:
-    """Look everywhere, for the runs of some MLflow experiments or for all. Neither torch nor (for SQLite) MLflow."""
+    """Read all sources, for some MLflow experiments or for all; torch and, for SQLite, MLflow are not imported."""
     from goldfish.sweep.claims import Claims
     from goldfish.tracking import spool
     from goldfish.training.state import checkpoint

@@ -1,4 +1,4 @@
-"""A sweep as a picture: a row for what differs in its seed alone, a mark for each seed."""
+"""A sweep drawn in text: a row for each group of runs that differ in their seed alone, a mark for each seed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """What all its runs are, nothing where they differ."""
+        """The state that all its runs share, "results" for results of several kinds, "" otherwise."""
         words = {state.word for state in self.states}
         return words.pop() if len(words) == 1 else "results" if words <= set(RESULTS) - {"stale"} else ""
 

@@ -1,4 +1,4 @@
-"""`goldfish status`: what is recorded and what is going on, counted, or drawn for one experiment."""
+"""`goldfish status`: the runs that are recorded or in progress, counted, or drawn for one experiment."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _states(known: Ledger, configs: Sequence[Config]) -> list[Run]:
 
 
 def _chosen(trials: Trials, runs: Sequence[Run], store: Store) -> Mapping[Group, str] | None:
-    """What the trials select, None as long as one of them is not done, or where a group has no result."""
+    """The candidates that the trials select; None while a trial is unfinished or a group has no result."""
     from goldfish.papers import selection
     from goldfish.sweep.identity import fingerprints
     from goldfish.tracking.tables import runs_table

@@ -1,1 +1,1 @@
-"""Experiments and papers: what is trained for them, by which rules it is judged, and what is told of it."""
+"""Experiments and papers: the runs that are trained for them, the rules that judge these, and the reports."""

@@ -1,4 +1,4 @@
-"""`goldfish check`: our results beside the published ones, a verdict for each claim, and the table of all of them."""
+"""`goldfish check`: the comparison of our results with the published ones, with a verdict on each claim."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Checked(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What it all comes to."""
+        """The verdict on all claims together."""
         return rules.overall([judged.verdict for _, judged in self.claims])
 
 
@@ -105,7 +105,7 @@ def _changes(checked: Checked, scale: str) -> list[str]:
 
 
 def markdown(checked: Checked, scale: str) -> str:
-    """A row for each claim; what makes it stands above."""
+    """A table with a row for each claim, below the command that makes it and the overall verdict."""
     rows = [["claim", "ours", "verdict", "rule", "source"]]
     for claim, judged in checked.claims:
         row = [claim.claim, judged.told, judged.verdict or "–", claim.rule, f"{claim.source} ({claim.read})"]

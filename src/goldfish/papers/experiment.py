@@ -1,4 +1,4 @@
-"""Experiments: experiments/<name>/experiment.yaml, the deltas that make a sweep.
+"""An experiment, as experiments/<name>/experiment.yaml describes it: the changes to the defaults that make a sweep.
 
 # goldfish reproduce <name>
 base:                     # every run: key → value, list, or text in Hydra's sweep syntax; or a list of overrides
@@ -95,7 +95,7 @@ class Experiment:
         return (self.folder / f"{kind}.py").is_file()
 
     def module(self, kind: str) -> ModuleType:
-        """Import its figure.py, measure.py or samples.py. Raises ConfigError where that defines not what it should."""
+        """Import its figure.py, measure.py or samples.py. Raises ConfigError where its function is not defined."""
         path = self.folder / f"{kind}.py"
         spec = importlib.util.spec_from_file_location(f"goldfish_{kind}_{self.name}", path)
         assert spec is not None

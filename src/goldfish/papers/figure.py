@@ -1,4 +1,4 @@
-"""Our runs beside what a paper reports: a row for each claim, ours with its interval, theirs as a mark, the verdict."""
+"""The figure that compares our runs with a paper: for each claim our interval, the published mark and the verdict."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOGARITHMIC = 30.0  # a metric whose values lie further apart than this factor i
 
 
 class Drawn(NamedTuple):
-    """What is drawn of one side of a claim."""
+    """The values that are drawn for one side of a claim."""
 
     interval: Interval
     values: Sequence[float]
@@ -71,7 +71,7 @@ def draw(claims: Sequence[tuple[Claim, Judged]], runs: pd.DataFrame) -> Figure:
 
 
 def _title(metric: str, unit: str) -> str:
-    """What is on the axis, with its unit unless the name says it."""
+    """The title of the axis, with the unit unless the name says it."""
     label = LABELS.get(metric, metric.replace("/", " ").replace("_", " "))
     return label if metric in WHOLE or unit in label else f"{label} ({unit})"
 

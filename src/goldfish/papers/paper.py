@@ -1,4 +1,4 @@
-"""`goldfish paper`: one PDF with every experiment's figures, captions and verdicts, from the results that are kept."""
+"""`goldfish paper`: one PDF with every experiment's figures, captions and verdicts, from the kept results."""
 
 from __future__ import annotations
 

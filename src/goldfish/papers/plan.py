@@ -1,4 +1,4 @@
-"""What an experiment trains at a scale: its reported runs, and before them the trials that select what those run with.
+"""The plan of an experiment at a scale: its reported runs, and before them the trials that select their settings.
 
 A trial is a run of one candidate, with a seed that no reported run has. Trials that agree in the keys `per` form a
 group; what its best candidate sets is set for every reported run of the group.
@@ -146,7 +146,7 @@ def _candidates(select: Select, options: Options) -> dict[str, Point]:
 
 
 def _trials(name: str, select: Select, base: Axes, written: Mapping[str, Axes], composer: Composer) -> list[Point]:
-    """The trials' points, without a candidate; recorded in an MLflow experiment of their own, no view mixes them in."""
+    """The trials' points, without a candidate; their MLflow experiment is their own, so that no view mixes them in."""
     seeds = grids.axes({"seed": select.seed}, composer.options)
     changes = {grid: grids.axes(keys, composer.options) for grid, keys in select.trials.items()}
     keys = set(grids.axes(select.candidates, composer.options)) | {"seed"}

@@ -1,9 +1,9 @@
-"""published.csv: what a paper reports, and by which rule each of its claims is compared with runs of our own.
+"""The claims of a paper in published.csv, and the rule by which each of them is compared with runs of our own.
 
 Columns: claim, in words; rule (see RULES); select, which of our runs, as "column=value column=value"; versus, the other
 runs of an ordering or a ratio; metric, a column of runs.csv or samples.csv, or "solved"; value, n, tolerance: numbers,
 as the rule needs them; unit; source; read, how the number was read. Lines above the header that begin with # hold the
-paper's settings that every run of ours has. A file without a column `rule` is no concern of the check.
+paper's settings that every run of ours has. A file without a column `rule` is not checked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read(folder: Path) -> list[Claim]:
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """What the paper trained with, as far as every run of ours has the same: key → value."""
+    """The paper's settings that every run of ours shares: key → value."""
     return _head(folder / FILE)[1] if (folder / FILE).is_file() else {}
 
 

@@ -1,7 +1,7 @@
-"""`goldfish reproduce` and `goldfish figures`: train what is missing, then tables, figures and the verdict.
+"""`goldfish reproduce` trains what is missing and draws the results; `goldfish figures` draws them again.
 
 An experiment with a `select` has two stages: trials, which choose what the reported runs are trained with, and those
-runs. Both are ordinary sweeps; what is recorded is not trained again, whenever they are interrupted.
+runs. Both are ordinary sweeps; what is recorded is not trained again, however often they are interrupted.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _sweep(experiment: Experiment, scale: str, plan: Plan, rerun: Rerun) -> tupl
 
 
 def _samples(experiment: Experiment, runs: pd.DataFrame, store: Store) -> pd.DataFrame:
-    """What the experiment's samples.py takes from trained networks."""
+    """The samples that the experiment's samples.py takes from trained networks."""
     from goldfish.training.trained import trained
 
     finished = store.finished(experiment.name, runs["fingerprint"])

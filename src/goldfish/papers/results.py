@@ -1,4 +1,4 @@
-"""An experiment's results on disk: its tables, what made them, its figures, and what its README quotes of them.
+"""An experiment's results on disk: its tables, a manifest of their origin, its figures, and the excerpts in its README.
 
 They lie in outputs/<name>/<scale>/ and, where they are kept, in the experiment's results/<scale>/: runs.csv,
 curves.parquet, manifest.json and figures. Where trials selected what the runs were trained with, selection.csv holds
@@ -149,7 +149,7 @@ def _digest(path: Path) -> str:
 def draw(experiment: Experiment, runs: pd.DataFrame, curves: pd.DataFrame, out: Path) -> tuple[list[Path], str]:
     """Draw the experiment's figures into `out`, and return their files and the table of what the runs came to.
 
-    Both are the business of the experiment's figure.py, `draw` and `table`. Without them, our runs are drawn beside the
+    Both are left to the experiment's figure.py, `draw` and `table`. Without them, our runs are drawn beside the
     claims of published.csv and their verdicts told; without claims nothing is drawn, and there is a general table.
     """
     from goldfish.figures import table

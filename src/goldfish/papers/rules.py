@@ -1,6 +1,6 @@
 """The rules by which a published number or ordering is compared with runs of our own.
 
-Each answers "reproduced", "not reproduced", or "inconclusive" where the runs are too few, or too far apart, to tell.
+Each returns "reproduced", "not reproduced", or "inconclusive" where the runs are too few, or too far apart, to tell.
 """
 
 from __future__ import annotations

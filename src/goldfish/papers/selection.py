@@ -1,4 +1,4 @@
-"""What trials select: each candidate's score on validation, and the best of every group. Test data plays no part."""
+"""The selection among trials by validation, without test data: each candidate's score, and the best of every group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: which process trains which run now, so that the same sweep started twice trains each run once.
+"""Claims say which process is training which run, so that the same sweep started twice trains each run once.
 
 A claim is a small file that names its owner, and an owner is a file that a process keeps locked as long as it trains.
 The kernel unlocks it when the process ends, however it ends: a claim whose owner is not locked is a dead process's.
@@ -26,7 +26,7 @@ _POLL = 0.005  # seconds between two attempts at a lock
 
 
 class Claim(NamedTuple):
-    """One process's word that it trains a run.
+    """One process's statement that it is training a run.
 
     owner: the name of the file that the process keeps locked.
     pid, host: the process, as a person knows it.
@@ -46,12 +46,12 @@ class Claim(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What is claimed."""
+        """The run that is claimed."""
         return self.experiment, self.fingerprint
 
 
 class Taken(NamedTuple):
-    """What became of claims: those that are this process's now, those of others, and the dead ones' own."""
+    """The result of taking claims: those that are now this process's, those of others, and the dead ones replaced."""
 
     mine: list[Claim]
     elsewhere: list[Claim]
@@ -75,7 +75,7 @@ class Claims:
         return Claim(*key, self.owner, os.getpid(), platform.node(), time.time(), label, sweep)
 
     def take(self, wanted: Sequence[Claim]) -> Taken:
-        """Claim what is free, this process's already, or was a dead process's."""
+        """Claim every run that is free, is this process's already, or was claimed by a dead process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _lock(self.folder / "lock").acquire(poll_interval=_POLL):
             if self._life is None:
@@ -128,7 +128,7 @@ class Claims:
         return sorted((item for item in claims if item is not None), key=lambda item: item.claimed)
 
     def alive(self, item: Claim) -> bool:
-        """True while the process that claimed a run may still train it; of another host's nothing is known."""
+        """True while the process that claimed a run may still train it, and always for a process of another host."""
         return item.host != platform.node() or _held(self.folder / item.owner)
 
     def _begin(self) -> None:
@@ -151,7 +151,7 @@ def _lock(path: Path) -> BaseFileLock:
 
 
 def _held(path: Path) -> bool:
-    """Whether a process keeps a file locked; one that another account owns is taken to be."""
+    """Whether a process keeps a file locked; a file that another account owns is taken to be locked."""
     from filelock import Timeout
 
     if not path.exists():

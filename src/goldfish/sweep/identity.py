@@ -1,4 +1,4 @@
-"""The identity of a run: its fingerprint, sha256 of what makes it the run it is; and beside it the hash of its source.
+"""The identity of a run: its fingerprint, which is a SHA-256 of all that defines it, and the hash of its source code.
 
 Paths, devices, worker counts, pack size, scale and tracking are no part of the fingerprint; real data enters by its
 content. The hash of the source is recorded so that runs of older code can be told apart. Comments, docstrings and
@@ -42,7 +42,7 @@ def fingerprint(config: Config) -> str:
 def fingerprints(configs: Sequence[Config], known: Sequence[str | None] | None = None) -> list[str]:
     """The fingerprints of several configurations.
 
-    `known` is what `contents` says of them; without it real data are looked at anew, once for all configurations.
+    `known` is what `contents` returns for them; without it real data are read anew, once for all configurations.
     """
     known = contents(configs) if known is None else known
     identities = (identity(config.plain(), content) for config, content in zip(configs, known, strict=True))
@@ -87,7 +87,7 @@ def source_hash(config: Chosen) -> str:
 
 
 def source_hashes(configs: Sequence[Config]) -> list[str]:
-    """The source hash of every run, found once for each choice of things."""
+    """The source hash of every run, computed once for each combination of choices."""
     choices = [tuple(config[group].name for group in CHOSEN) for config in configs]
     hashes = {choice: source_hash(config) for choice, config in dict(zip(choices, configs, strict=True)).items()}
     return [hashes[choice] for choice in choices]
@@ -99,7 +99,7 @@ def _hash(paths: Sequence[Path]) -> str:
 
 
 def training_hash(config: Chosen) -> str:
-    """The same for whatever pack a run is trained in: in place of its own initialisation it covers all of them."""
+    """The same for any pack that a run may be trained in: it covers every initialisation, not the run's own alone."""
     chosen = [registry.source(group, config[group]["name"]) for group in CHOSEN if group != "init"]
     inits = [registry.source("init", name) for name in registry.names("init")]
     return _hash(_with_imported([*chosen, *inits]))

@@ -1,4 +1,4 @@
-"""A sweep is trained and recorded, and its counts are printed, whichever command started it."""
+"""Launching a sweep, whichever command asks for it: the runs are trained and recorded, and their counts are printed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = {
 
 
 class FailedRunsError(RuntimeError):
-    """Runs that a fault ended, or that could not be recorded: what to say of each. The exit code is 1."""
+    """Some runs failed or could not be recorded; `failures` has a line on each. The exit code is 1."""
 
     def __init__(self, failures: Sequence[str], total: int) -> None:
         super().__init__(failures, total)

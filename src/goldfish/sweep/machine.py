@@ -1,4 +1,4 @@
-"""What the machine offers a sweep, asked without importing torch."""
+"""The CPU cores and GPUs that a sweep may use, determined without importing torch in this process."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def has_gpu() -> bool:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: those named there, else all; none: []."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: those listed there, or else all."""
     if not has_gpu():
         return []
     named = os.environ.get(_VISIBLE)

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called in a checkpoint."""
+        """Its name in a checkpoint."""
         return "/".join(self.key)
 
 

@@ -1,4 +1,4 @@
-"""A pool of worker processes, seen from the parent: they train packs side by side, and no run takes another one down.
+"""A pool of worker processes, as their parent sees it: they train packs side by side, and no run can crash another.
 
 The parent never imports torch. On Linux, workers are forked from a server that has imported the training code once; a
 run that needs a GPU gets a freshly spawned process instead, for CUDA does not survive a fork.
@@ -44,7 +44,7 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Advanced:
-    """Training went on: `steps` = training steps × runs newly done. No runs: nothing happened for a moment."""
+    """Training has advanced by `steps` = training steps × runs. Without runs, nothing happened for a moment."""
 
     runs: Pack = ()
     steps: int = 0
@@ -226,13 +226,13 @@ class Pool:
             yield from self._bury(item)
 
     def _interrupted(self, item: _Worker, step: int) -> Iterator[Event]:
-        """A worker that somebody else has told to stop is of no more use; its pack goes on in another one."""
+        """Give up a worker that somebody else has told to stop; its pack goes on in another one."""
         if self._stopping:
             yield item.stopped(step)
             return
         self._disturbed += 1
         if self._disturbed > _PATIENCE * self.count:
-            raise WorkerError("workers get SIGTERM again and again; send it to this process")
+            raise WorkerError("workers keep receiving SIGTERM; send it to this process instead")
         self._queue.appendleft(item.job)
         yield Restarted(item.job)
         item.job, item.dead = (), True
@@ -317,7 +317,7 @@ class _Worker:
             self.process.terminate()
 
     def stopped(self, step: int) -> Stopped:
-        """What it was training is training no more."""
+        """Take its pack away and return the event that training was broken off."""
         job, self.job = self.job, ()
         return Stopped(job, step, self.since)
 
@@ -357,7 +357,7 @@ def _context(trainer: str, *, spawn: bool) -> Any:
 
 @contextmanager
 def _starting(own: Mapping[str, str] | None = None, *, block: bool = True) -> Iterator[None]:
-    """While a process starts: it inherits the environment of workers, its `own`, and, with `block`, blocked signals.
+    """Let a process started in the block inherit the workers' environment, `own`, and, with `block`, blocked signals.
 
     A group's signals are the parent's business: they must not end the server, nor a worker before it listens. No
     `__main__` is known meanwhile, or the caller's script would run in each worker.

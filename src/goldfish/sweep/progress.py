@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: how far it is while it runs, and what it has come to when it ends.
+"""The progress of a sweep while it runs, and the report on its runs when it has ended.
 
 On a terminal, and in a notebook that has ipywidgets, a bar is kept up to date; elsewhere a line is shown now and then.
 """
@@ -81,7 +81,7 @@ class Progress:
 
     @contextmanager
     def _unheard(self) -> Iterator[None]:
-        """A terminal that is gone, a pipe whose reader has left, a log on a full disk: the runs are trained anyway."""
+        """Go on without output when the terminal or the pipe's reader is gone, or the log's disk is full."""
         try:
             yield
         except (OSError, ValueError):  # ValueError: the stream is closed
@@ -111,7 +111,7 @@ class Progress:
         self._render_sometimes()
 
     def wait(self, reason: str) -> None:
-        """Nothing happens here; tell at once what is waited for, where it was not told yet."""
+        """Say at once what is being waited for, unless that was said already."""
         if reason != self._waiting:
             self._shown = 0.0
         self._waiting = reason
@@ -136,14 +136,14 @@ class Progress:
         return self.verdicts.total() + self.elsewhere
 
     def counts(self) -> list[tuple[str, str]]:
-        """What runs have come to, and how many packs are in training: words, and the colour they have on a terminal."""
+        """The runs by outcome and the packs in training, counted: each text with its colour on a terminal."""
         counts = [(f"{self.verdicts[verdict]} {verdict}", colour) for verdict, colour in COLOURS.items()]
         if self.elsewhere:
             counts.append((f"{self.elsewhere} recorded by others", ""))
         return [*counts, (f"{_count(len(set(self._training.values())), 'pack')} running", "")]
 
     def line(self) -> str:
-        """Such as "5 of 96 runs: 3 solved, 1 unsolved, 1 diverged, 0 failed, 2 packs running, 4 min 10 s left"."""
+        """The line "5 of 96 runs: 3 solved, 1 unsolved, 1 diverged, 0 failed, 2 packs running, 4 min 10 s left"."""
         return f"{self._ratio()}: {', '.join([*(text for text, _ in self.counts()), self._left()])}"
 
     def _ratio(self) -> str:
@@ -184,7 +184,7 @@ class Progress:
 
 
 def _console(stream: TextIO) -> Console | None:
-    """What a bar can be drawn on, if `stream` is such."""
+    """A console that a bar can be drawn on; None where `stream` allows none."""
     notebook = "ipykernel" in sys.modules and stream is sys.stderr and importlib.util.find_spec("ipywidgets")
     if not stream.isatty() and not notebook:
         return None
@@ -246,7 +246,7 @@ class Report:
         return 1 if self.failed or self.unrecorded or self.waiting else 0
 
     def summary(self) -> str:
-        """One line."""
+        """The report in one line."""
         trained = ", ".join(f"{self.verdicts[verdict]} {verdict}" for verdict in COLOURS)
         parts = [f"{_count(self.total, 'run')}: trained {self.done + self.failed} ({trained})"]
         if self.interrupted:

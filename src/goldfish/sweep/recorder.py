@@ -1,7 +1,7 @@
-"""Recording outcomes beside the training, in a thread of its own: workers never wait for the store.
+"""Recording outcomes in a background thread, so that workers never wait for the store.
 
-What cannot be recorded is tried again while training goes on. What is left when it has ended waits on the disk, and
-every command that looks at the store records it, each outcome once.
+What cannot be recorded is tried again while training goes on. What is left at the end is kept on disk, and every
+command that opens the store records it, each outcome once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Recorder:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what made recording impossible, if anything did, so that nothing is trained in vain."""
+        """Raise the error that made recording impossible, if there was one, so that nothing is trained in vain."""
         if self._error is not None:
             raise self._error
 
@@ -220,7 +220,7 @@ class Recorder:
 
 
 def replay(store: Store) -> list[str]:
-    """Record what waits, whoever else tries at the same time, and return what is to be told of it, in lines.
+    """Record what waits, even if other processes try at the same time, and return lines that say what came of it.
 
     What cannot be recorded yet goes on waiting; a damaged file is set aside, and its run is trained again.
     """
@@ -245,7 +245,7 @@ def replay(store: Store) -> list[str]:
 
 
 def opened() -> Store:
-    """The store of the working directory or of MLFLOW_TRACKING_URI, for a command; what was replayed is told."""
+    """Open the store of the working directory or of MLFLOW_TRACKING_URI for a command, and say what was replayed."""
     from goldfish.tracking.store import Store
 
     store = Store()

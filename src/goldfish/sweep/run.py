@@ -1,4 +1,4 @@
-"""run_sweep: what is not recorded yet is trained in packs on all cores and recorded, each run once."""
+"""run_sweep trains every run that is not recorded yet, in packs on all cores, and records each once."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def run_sweep(
 def _missing(
     configs: Sequence[Config], hashes: Sequence[str | None], store: Store, rerun: Rerun, sweep: str
 ) -> tuple[list[Run], Report, set[Key]]:
-    """The runs that are to be trained, each once, what the store and the spool hold counted, and what they hold."""
+    """The runs to be trained, each once; a report that counts those in store and spool; and the keys of these."""
     now = time.time()
     prints = fingerprints(configs, hashes)
     keys = [(config.tracking.experiment_name, own) for config, own in zip(configs, prints, strict=True)]
@@ -125,7 +125,7 @@ def _missing(
 
 
 def _finished(store: Store, keys: Iterable[Key]) -> dict[Key, Any]:
-    """What the store holds of runs."""
+    """The finished runs that the store holds, by key."""
     wanted: dict[str, list[str]] = {}
     for experiment, fingerprint in keys:
         wanted.setdefault(experiment, []).append(fingerprint)
@@ -212,7 +212,7 @@ class _Training:
                 del self.elsewhere[run]
 
     def _packs(self, runs: Sequence[Run], size: packs.Size, workers: int, gpu: bool) -> list[Pack]:
-        """What is trained together: first what checkpoints were found of, then the rest as goldfish.sweep.packs."""
+        """The packs to train: first those that have checkpoints, then the rest as goldfish.sweep.packs groups it."""
         named = {run.name: run for run in runs}
         again: dict[tuple[Path, str], list[Run]] = {}
         for saved in sorted(checkpoint.find(self.checkpointing.folder), key=lambda item: -item.step):
@@ -223,7 +223,7 @@ class _Training:
         return [*map(tuple, again.values()), *(tuple(rest[place] for place in pack) for pack in grouped)]
 
     def _settings(self, pack: Pack) -> Checkpointing | None:
-        """What a worker is told of checkpoints."""
+        """The settings of checkpoints that a worker is given."""
         if self.checkpointing.minutes is None and self.checkpointing.every_steps is None:
             return None
         source = training_hash(pack[0].config)
@@ -295,7 +295,7 @@ def _on_its_data(run: Run, outcome: Outcome) -> Outcome:
 
 
 def _owners(claims: Iterable[Claim]) -> str:
-    """Who trains what is waited for, in a line."""
+    """A line on the processes that train the runs which are waited for."""
     told = []
     for (host, pid), count in Counter((item.host, item.pid) for item in claims).items():
         where = "" if host == platform.node() else f" on {host}"
@@ -311,7 +311,7 @@ def _tidy(state: Path, recorded: set[Key]) -> None:
 
 
 def _sweep_out(state: Path) -> None:
-    """Remove the folders that a sweep made whose store could not be made; what somebody still needs stays."""
+    """Remove the folders that a sweep made although its store could not be made; those in use stay."""
     (state / "claims" / "lock").unlink(missing_ok=True)
     for folder in (state / "claims", state / "checkpoints", state, state.parent):
         with suppress(OSError):  # not there, or not empty

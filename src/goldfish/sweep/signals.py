@@ -1,4 +1,4 @@
-"""Being told to stop: the first signal asks for it, the second one ends the process at once."""
+"""Signals to stop: the first one asks the process to stop in good order, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREEMPTION = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if h
 
 
 class Terminated(SystemExit):
-    """SIGTERM, or SLURM's preemption: everything was put in order; the exit code is 143."""
+    """SIGTERM or SLURM's preemption ended the program, which left everything in order; the exit code is 143."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
@@ -25,7 +25,7 @@ class Terminated(SystemExit):
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Within, SIGTERM raises Terminated in the main thread, unless it has a handler already."""
+    """Inside the block, SIGTERM raises Terminated in the main thread, unless it has a handler already."""
     mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if mine:
         signal.signal(signal.SIGTERM, _terminate)
@@ -74,7 +74,7 @@ class Signals:
 
     @contextmanager
     def raised(self, immediately: bool) -> Iterator[None]:
-        """Within, the signal is raised where it comes, in the middle of whatever waits; nothing may be lost there."""
+        """Inside the block, a signal raises wherever it arrives, even in a wait; nothing may be lost there."""
         self._raised = immediately
         try:
             yield

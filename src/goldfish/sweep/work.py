@@ -1,4 +1,4 @@
-"""What a worker runs: a pack is trained, and the test set that its runs share is described for the store.
+"""The work of a worker process: training a pack and describing, for the store, the test set that its runs share.
 
 Workers are forked from a server that has imported this module, and with it torch, Lightning and the kernels of the CPU
 engine that are compiled already. None of these starts a thread: a server that forks must have none.

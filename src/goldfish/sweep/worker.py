@@ -1,4 +1,4 @@
-"""Inside a worker process: it trains the packs it is sent, one after another, on one thread, and sends back outcomes.
+"""The main loop of a worker process, which trains the packs it is sent, one by one on one thread, and sends outcomes.
 
 The parent decides what has become of a run.
 """
@@ -41,7 +41,7 @@ _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 
 
 class Train(Protocol):
-    """What trains a pack, as goldfish.training.train.train_pack does."""
+    """A function that trains a pack, as goldfish.training.train.train_pack does."""
 
     def __call__(
         self,
@@ -92,7 +92,7 @@ def describe(error: BaseException) -> str:
 
 
 def _die_with_parent() -> None:
-    """An orphan must not write checkpoints beside whoever has taken over its runs."""
+    """End with the parent: an orphan must not write checkpoints beside the process that took over its runs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     else:

@@ -1,4 +1,4 @@
-"""MLflow itself: it creates and migrates databases, and its client writes and reads a store that is no SQLite file."""
+"""Access to the store through MLflow: creating and migrating databases, and the client for other stores than SQLite."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def create(path: Path, artifacts: Path) -> None:
-    """Make a database, in a folder of its own, and put it in place whole: nobody ever sees half of it."""
+    """Make a database in a folder of its own and move it into place whole, so that nobody ever sees half of it."""
     check_room(path.parent)
     with tempfile.TemporaryDirectory(prefix="goldfish-") as folder:
         scratch = Path(folder) / "mlflow.db"
@@ -58,7 +58,7 @@ def create(path: Path, artifacts: Path) -> None:
 
 
 def check_room(folder: Path) -> None:
-    """Raise OSError where a database has no room: half of it would be of no use."""
+    """Raise OSError where there is no room for a database: half of one would be of no use."""
     free = shutil.disk_usage(folder).free
     if free < _ROOM:
         raise OSError(errno.ENOSPC, f"a new store takes {_ROOM // 1024} kB, and {free // 1024} are free", str(folder))
@@ -67,7 +67,7 @@ def check_room(folder: Path) -> None:
 def migrate(uri: str, artifacts: Path) -> None:
     """Bring the tables of a database up to date, missing ones too, and make the experiment "Default".
 
-    Raises ConfigError when they are of a newer MLflow, or not for us to change.
+    Raises ConfigError when a newer MLflow made them, or when we may not change them.
     """
     quiet()
     from alembic.util import CommandError
@@ -92,7 +92,7 @@ def migrate(uri: str, artifacts: Path) -> None:
 
 
 def without_password(uri: str) -> str:
-    """A URI that may be shown."""
+    """The URI without its password, so that it may be shown."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:…@", uri)
 
 
@@ -122,7 +122,7 @@ class ClientReader:
         return {name: ids[name] for name in sorted(ids, key=lambda name: (-started[name], name))}
 
     def runs(self, experiment_name: str | None, tags: Collection[str] = (), *, more: Collection[str] = ()) -> list[Run]:
-        """Every run of ours, of one experiment or of all; always with everything."""
+        """Every run of ours, of one experiment or of all, always with all its tags, parameters and metrics."""
         experiments = {str(item.experiment_id): item.name for item in self.client.search_experiments()}
         ids = [own for own, name in experiments.items() if experiment_name in (None, name)]
         return [
@@ -180,11 +180,11 @@ def _give_back(client: MlflowClient, run_id: str) -> None:
 
 
 def write(client: MlflowClient, experiment_id: str, run: NewRun, artifacts: Callable[[Path], None]) -> str:
-    """A run, one batch of parameters, metrics and tags, its dataset, its artifacts, its outcome, and last its status.
+    """Write a run: a batch of parameters, metrics and tags, then dataset, artifacts, outcome, and last the status.
 
-    Until both agree there is no record. Whatever an earlier attempt has left is gone on with, for an answer may be lost
-    although the call was done, and what is written twice is there once. Where another process has recorded a result of
-    the same run, that stands.
+    Until outcome and status agree there is no record. Whatever an earlier attempt left is continued, because an answer
+    may be lost although the call succeeded; what is written twice is stored once. Where another process has recorded a
+    result of the same run, that result stands.
     """
     outcome, known = run.tags.get(names.OUTCOME), _attempts(client, experiment_id, run)
     mine = next((item for item in known if item.info.start_time == run.started), None)
@@ -214,7 +214,7 @@ def write(client: MlflowClient, experiment_id: str, run: NewRun, artifacts: Call
 
 
 def _attempts(client: MlflowClient, experiment_id: str, run: NewRun) -> list[mlflow.entities.Run]:
-    """What the store holds of this run, whatever became of it."""
+    """Every attempt at this run that the store holds, whatever became of it."""
     fingerprint = run.tags.get(names.FINGERPRINT, "")
     return list(_search(client, [experiment_id], f"tags.`{names.FINGERPRINT}` = '{fingerprint}'"))
 
@@ -237,7 +237,7 @@ def _settled(client: MlflowClient, experiment_id: str, run: NewRun, run_id: str)
     """Look once more, and return the id of the record that stays.
 
     Of two processes that record the same result at once, the one that ends later at least sees the other's: the run of
-    the larger id goes, whoever made it. One that takes this attempt for a dead one's may have marked it KILLED.
+    the larger id goes, whoever made it. A process that took this attempt for a dead one's may have marked it KILLED.
     """
     known = _attempts(client, experiment_id, run)
     mine = next((item for item in known if item.info.run_id == run_id), None)
@@ -254,7 +254,7 @@ def _settled(client: MlflowClient, experiment_id: str, run: NewRun, run_id: str)
 
 
 def _abandon(client: MlflowClient, run_id: str, error: BaseException) -> None:
-    """Mark a run that could not be recorded whole; the error that is raised is the first one."""
+    """Mark a run that could not be recorded completely; if that fails too, `error` gets a note."""
     try:
         client.set_terminated(run_id, "KILLED")
     except Exception as second:

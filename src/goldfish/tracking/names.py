@@ -1,4 +1,4 @@
-"""What things are called in MLflow: parameters, metrics and tags of a run, and the run itself.
+"""The names that a run and its parameters, metrics and tags have in MLflow.
 
 Parameters carry short names for the dozen that people group and sort by, dotted names (`init.gain`) for the rest, each
 value once. A curve becomes one metric whose steps are its x: `gradient/log10_norm_by_lag` for what was measured after
@@ -66,7 +66,7 @@ def whole(status: str, outcome: str | None) -> bool:
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """{cell: {name: lstm, hidden_size: 32}, seed: 0} → {cell: lstm, cell.hidden_size: 32, seed: 0}.
 
-    Lists, and what is measured, are said as JSON, and only where they are not the default.
+    Lists, and what is measured, are written as JSON, and only where they differ from the default.
     """
     values: dict[str, Any] = {}
     for key, value in config.items():
@@ -98,7 +98,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def choices(settings: Mapping[str, str]) -> dict[str, str]:
-    """What a recorded run chose of every group, given its parameters; "" where they do not say."""
+    """The choice that a recorded run made in every group, given its parameters; "" where they do not say."""
     given = {group: settings.get(group, "") for group in CHOICES}
     given["model"] = given["model"] or CHOICES["model"]  # recorded before there was anything to choose
     return given | ({group: CHOICES[group] for group in _OF_CELLS} if given["init"] == NO_INIT else {})
@@ -161,7 +161,7 @@ def kind(config: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def group(cell: str, init: str, task: str, length: object) -> str:
-    """What runs that differ only in their seed share, such as "80·lstm·chrono recall".
+    """The name of a group of runs that differ only in their seed, such as "80·lstm·chrono recall".
 
     The length stands first because MLflow's list of groups cuts names after about ten characters.
     """
@@ -169,13 +169,13 @@ def group(cell: str, init: str, task: str, length: object) -> str:
 
 
 def order(config: Mapping[str, Any]) -> str:
-    """A text that sorts runs so that the first of them cover every cell, initialisation and length."""
+    """A sort key by which the first runs cover every cell, initialisation and length."""
     cell, init, task = kind(config)
     return f"{config['seed']:06d} {task} {cell} {init} {config['task'].get('length', 0):08d}"
 
 
 def description(outcome: Outcome) -> str:
-    """What a run's page says: one line on what it was, one on what came of it."""
+    """The description on a run's page: one line on what it was, and one on what came of it."""
     config, metrics = outcome.config, outcome.metrics
     flat = flatten(config)
     cell, init, _ = kind(config)

@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit and whether it was changed, versions, the machine. Never the environment."""
+"""The provenance of a run: commit, uncommitted changes, versions and machine, but never environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHIPS = Path("/proc/driver/nvidia/gpus")
 
 
 def collect() -> dict[str, str]:
-    """What made a run: commit, dirty, diff, versions, python, machine. Neither host, user nor environment variables.
+    """The provenance of a run: commit, dirty, diff, versions, python, machine; no host, user or environment variable.
 
     `commit`, `dirty` and `diff` (the hash of what was changed since the commit) are there when the package's own source
     lies in a git checkout; torch is not imported.
@@ -52,7 +52,7 @@ def git(folder: Path) -> dict[str, str]:
 
 
 def _diff(folder: Path) -> str:
-    """The hash of all that `folder` differs in from its commit, new files included."""
+    """The hash of everything in which `folder` differs from its commit, new files included."""
     digest = hashlib.sha256(_git(folder, "diff", "HEAD", "--binary", "--", ".") or b"")
     new = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or b""
     for name in sorted(filter(None, new.split(b"\0"))):
@@ -62,7 +62,7 @@ def _diff(folder: Path) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints; None when there is no git or it refuses."""
+    """The output of git; None when git is missing or refuses."""
     try:
         return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
@@ -70,7 +70,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 
 def versions() -> str:
-    """Such as "goldfish 0.1.0, torch 2.13.0, …", of what is installed."""
+    """The installed versions, such as "goldfish 0.1.0, torch 2.13.0, …"."""
     packages = [f"goldfish {goldfish.__version__}"]
     for name in PACKAGES:
         try:
@@ -81,7 +81,7 @@ def versions() -> str:
 
 
 def machine() -> str:
-    """Such as "Intel(R) Xeon(R) CPU @ 2.80GHz, 2 cores, NVIDIA H100 80GB HBM3"."""
+    """The machine, such as "Intel(R) Xeon(R) CPU @ 2.80GHz, 2 cores, NVIDIA H100 80GB HBM3"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ", ".join([_processor(), f"{cores} core{'' if cores == 1 else 's'}", *_chips()])
 

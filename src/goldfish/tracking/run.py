@@ -1,4 +1,4 @@
-"""A run in MLflow: the rows that an outcome becomes, its artifacts, and what is read back."""
+"""A run in MLflow: the rows that are written for an outcome, its artifacts, and the run as it is read back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """What it is a run of."""
+        """The fingerprint of its configuration."""
         return self.tags[names.FINGERPRINT]
 
     @property
@@ -181,7 +181,7 @@ def metrics_of(outcome: Outcome, timestamp: int) -> list[Measured]:
 
 
 def _tags(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a run's configuration alone says: its group, its place in an order, its colour."""
+    """The tags that follow from a run's configuration alone: its group, its place in an order, its colour."""
     cell, init, task = names.kind(config)
     return {
         names.GROUP: names.group(cell, init, task, config["task"].get("length")),

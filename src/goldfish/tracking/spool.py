@@ -1,6 +1,6 @@
-"""Outcomes that wait on the disk because the store is away: a file each, which the next command records and removes.
+"""Outcomes kept on disk while the store cannot be reached: one file each, recorded and removed by the next command.
 
-A file is a container whose header says what is recorded with the outcome; in the place of tensors is the outcome.
+A file is a container whose header says what is recorded with the outcome; the outcome takes the place of tensors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All SQL: MLflow's SQLite file is read without importing MLflow, and a run is written to it in one transaction.
+"""SQL on MLflow's SQLite file: it is read without importing MLflow, and each run is written in one transaction.
 
 MLflow owns the schema. What is written is row for row what its client writes. Where the schema is not the one that is
 known here, or where the client would do more than insert (refuse a name, cut a text, choose a time, send artifacts
@@ -94,9 +94,9 @@ class SqlReader:
         )
 
     def runs(self, experiment_name: str | None, tags: Collection[str] = (), *, more: Collection[str] = ()) -> list[Run]:
-        """Every run of ours, of one experiment or of all, with these tags, or all, and with `more` of it.
+        """Every run of ours, of one experiment or of all, with these tags, or all of them, and with `more`.
 
-        `more` names its "params" and "metrics".
+        `more` may name "params" and "metrics".
         """
         given = {"name": experiment_name, "mark": names.FINGERPRINT, "tags": json.dumps(list(tags))}
         chosen = "WHERE key IN (SELECT value FROM json_each(:tags))" if tags else ""
@@ -148,7 +148,7 @@ def run_ids(path: Path, *, active: bool) -> set[str]:
 
 
 def lock(path: Path, patience: float) -> str:
-    """Why no transaction can begin within so many seconds; nothing where one can."""
+    """The reason why no transaction can begin within so many seconds; "" where one can."""
     with closing(_connect(path, patience)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -178,7 +178,7 @@ def _rows(
 
 
 def moved(path: Path, artifacts: Path) -> Counter[str]:
-    """Folders of artifacts that paths in the store lead to, but should not → how many do.
+    """Folders to which artifact paths in the store lead although they should not → the number of such paths.
 
     MLflow keeps them absolute: after a move every list of artifacts is empty, without a word. They should lead to our
     own folder `mlruns` where the old one is gone, or where the files lie below our own: the project was moved, or
@@ -330,7 +330,7 @@ def _latest(metrics: Iterable[_Row]) -> Sequence[_Row]:
 
 
 def _insert_dataset(connection: sqlite3.Connection, run_id: str, experiment_id: str, data: Data) -> None:
-    """The dataset, once in an experiment, and that the run used it."""
+    """Insert the dataset, once in an experiment, and the fact that the run used it."""
     key = {"experiment_id": int(experiment_id), "name": data.name, "digest": data.digest}
     known = connection.execute(
         "SELECT dataset_uuid FROM datasets WHERE experiment_id = :experiment_id AND name = :name AND digest = :digest",

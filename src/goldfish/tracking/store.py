@@ -253,7 +253,7 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Only one process at a time creates or migrates."""
+        """Hold the lock that lets only one process at a time create or migrate the store."""
         from filelock import FileLock
 
         if self.path is not None:
@@ -276,7 +276,7 @@ def _identity(fingerprint: str, sweep: str, source_hash: str, provenance: Mappin
 
 
 def _checked(uri: str) -> str:
-    """A URI in its one spelling. What MLflow keeps no runs in is refused in one line."""
+    """The URI in its canonical spelling. Raises ConfigError for one that MLflow keeps no runs in."""
     scheme, colon, rest = uri.partition(":")
     if (not colon and scheme != "databricks") or scheme.lower() == "file":
         raise ConfigError(f"{URI}={uri}: MLflow keeps no runs in folders any more; expected {_EXPECTED}")
@@ -291,7 +291,7 @@ def _checked(uri: str) -> str:
 
 
 def _address(uri: str) -> str:
-    """A server's address without what does not matter: capitals, a usual port, slashes at its end."""
+    """A server's address without what makes no difference: capitals, the default port, slashes at its end."""
     try:
         parts = urlsplit(uri)
         port = parts.port

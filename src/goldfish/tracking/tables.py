@@ -1,4 +1,4 @@
-"""The store as tidy tables: one row per run, and every point of the curves."""
+"""The store as tidy tables: one row per run, and one row per point of the curves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _head(run: Run) -> dict[str, Any]:
 
 
 def _scalars(run: Run) -> dict[str, Any]:
-    """A run's final metrics; of curves the last value of those over training only."""
+    """A run's final metrics, with the last value of those curves alone that run over training."""
     curves = names.curve_metrics(run.tags.get(names.CURVES, ""))
     counts = {stored: column for column, stored in names.COUNTS.items()}
     scalars: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""MLflow's UI on this machine, on the right store, and the links that open it in a prepared view."""
+"""MLflow's UI, served on this machine for the current store, and the links that open it in a prepared view."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def serve(
 
 @contextlib.contextmanager
 def running(store: Store, port: int = PORT) -> Iterator[Server]:
-    """MLflow's UI as a process of its own, there once it answers, and stopped at the end."""
+    """Run MLflow's UI in a process of its own: the block begins once it answers, and it is stopped at the end."""
     port = free_port(port)
     assert store.artifacts is not None
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
@@ -137,7 +137,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server and its children: politely, then not."""
+    """Stop the server and its children, by SIGTERM and, where that does not help, by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

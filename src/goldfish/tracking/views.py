@@ -1,4 +1,4 @@
-"""Two prepared views of an MLflow experiment: its UI opens on curves averaged over seeds, and on a telling table.
+"""Two prepared views of an MLflow experiment: curves averaged over seeds, and a table of the key columns.
 
 A saved view is an experiment tag, `mlflow.sharedViewState.<key>`: its name and the state of MLflow's front end, packed.
 That state is MLflow's own and undocumented; it was read from the front end of MLflow 3.17, and a test in a real browser
@@ -124,7 +124,7 @@ def _group(run: Mapping[str, Any], others: Sequence[str]) -> tuple[str, ...]:
 
 
 def _state(runs: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
-    """What both views share: order, columns, charts, and that all runs are shown."""
+    """The state that both views share: order, columns, charts, and that all runs are shown."""
     metrics = [column for column in runs.columns if "/" in column or column == "time_to_solve"]
     return {
         "searchFilter": "",
@@ -246,7 +246,7 @@ def pack(state: Mapping[str, Any]) -> str:
 
 
 def unpack(packed: str) -> dict[str, Any]:
-    """What `pack` packed."""
+    """The state that `pack` packed."""
     state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix(_PACKED))))
     return state
 
