@@ -51,7 +51,7 @@ CASES = (  # the command, with the folder of configurations as {dir}, and what i
     ("train -m seed=0,1 hydra.sweeper.params='${oc.decode:\"{x:{_tar${x}get_:evil.run}}\"}'", "cannot name code"),
     ("train -m seed=0,1 hydra.launcher._target_=evil.run", "cannot name code"),
     ("train -m seed=0,1 hydra/launcher={_target_:evil.run}", "mean something here"),
-    ("train -m seed=0,1 hydra/launcher@hydra.sweeper=evil", "goes to its own place"),
+    ("train -m seed=0,1 hydra/launcher@hydra.sweeper=evil", "cannot be moved to another package"),
     ("train -m seed=0,1 hydra/launcher=evil", "choices"),
     ("train hydra.sweeper._target_=evil.run", "cannot name code"),
     ("train +hydra.job_logging.handlers.x.class=evil.run", "mean something here"),
