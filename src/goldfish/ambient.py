@@ -1,4 +1,4 @@
-"""The settings of torch that a caller may have switched on around a call, and that would move a run's numbers."""
+"""Settings of torch that a caller may have switched on and that would change a run's numbers, set aside for a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that names the key, the value and the nearest valid choice."""
+"""Errors that a user can fix: one line that names the key, the value and the nearest valid choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 
 def printable(line: str) -> str:
-    """The line with escapes for what cannot be printed: it may quote anybody, and terminals obey some characters."""
+    """Return the line with unprintable characters escaped: it may quote anything, and terminals obey some of them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 

@@ -1,4 +1,4 @@
-"""What disk, system, network or store refuse, in one line: no traceback tells a user more."""
+"""Failures of the disk, system, network or store in one line: a traceback would tell a user no more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOADED = {  # exceptions of packages that are imported only where they are used
 
 
 def line(error: BaseException) -> str | None:
-    """The line; None for an exception that tells of a fault in the program."""
+    """Return the line; None for an exception that points to an error in the program."""
     if isinstance(error, FileNotFoundError) and error.filename is None and not _here():
         return "the working directory is gone"
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""Files: one that is written whole or not at all, and the user's cache of what can be made again."""
+"""Files that are written whole or not at all, and the user's cache of what can be made again."""
 
 from __future__ import annotations
 

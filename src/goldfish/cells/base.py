@@ -1,4 +1,4 @@
-"""What every cell shares. A new cell needs only `step`: the eager engine runs and measures it.
+"""The base classes of cells. A new cell needs only `step`: the eager engine runs and measures it.
 
 Shapes: R replicas, B sequences, H hidden units, G gates, D inputs. Weights are laid out as in torch.nn, with a leading
 replica axis: weight_ih (R, G·H, D), weight_hh (R, G·H, H), bias_ih and bias_hh (R, G·H).

@@ -1,4 +1,4 @@
-"""Bounds on a number, those of annotated-types in a signature: `lr: Annotated[float, Gt(0)] = 1e-3`."""
+"""Bounds on a number, written in a signature with annotated-types: `lr: Annotated[float, Gt(0)] = 1e-3`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def holds(bound: Bound, value: float) -> bool:
 
 
 def told(bound: Bound) -> str:
-    """Such as "≥ 0 and ≤ 1"."""
+    """Return the bounds in words, such as "≥ 0 and ≤ 1"."""
     return " and ".join(f"{_SIGNS[name][0]} {limit:g}" for name, limit in _limits(bound).items())
 
 

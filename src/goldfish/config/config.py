@@ -90,7 +90,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
 
 
 def recorded(values: Mapping[str, Any]) -> Config:
-    """A configuration that `resolve` made and somebody wrote down; what is younger than it is as it was then."""
+    """Read a configuration that was recorded; keys that were added since then have their defaults."""
     return _typed({**defaults(), **values})
 
 
@@ -135,7 +135,7 @@ def _key(group: str, name: str | None, key: str) -> str:
 
 @cache
 def defaults() -> Config:
-    """The configuration of a run about which nothing is said."""
+    """The configuration of a run for which no key is given."""
     return resolve({})
 
 

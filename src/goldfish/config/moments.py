@@ -1,4 +1,4 @@
-"""When a run is probed, `trainer.probe_at`: before, halfway and after training, at given steps, every so many steps."""
+"""The moments at which a run is probed, `trainer.probe_at`: before, halfway through and after training, or at steps."""
 
 from __future__ import annotations
 

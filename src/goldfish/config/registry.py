@@ -1,4 +1,4 @@
-"""What there is to choose from: models, cells, initialisations, tasks, optimisers and probes, and other packages' own.
+"""The registry of models, cells, initialisations, tasks, optimisers and probes, our own and other packages'.
 
 Each is one file. Another package adds things through the entry-point group `goldfish`: the entry's name is
 `<group>.<name>`, such as `cell.mgu` or `probe.sharpness`, and its value is the module that holds the function or class

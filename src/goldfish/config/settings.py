@@ -1,7 +1,7 @@
-"""The parts of a run's configuration as frozen dataclasses; their fields are read as signatures, like those of things.
+"""The parts of a run's configuration as frozen dataclasses, whose fields are read as signatures.
 
-Code reads attributes, `config.trainer.max_steps`. What writes a configuration down, as JSON, YAML or parameters, reads
-the same object as a mapping.
+Code reads attributes, `config.trainer.max_steps`. Code that writes a configuration, as JSON, YAML or parameters,
+reads the same object as a mapping.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Section(Mapping[str, Any]):
         return len(self.__dataclass_fields__)
 
     def plain(self) -> dict[str, Any]:
-        """In dictionaries, which JSON and YAML can write."""
+        """Return plain dictionaries, which JSON and YAML can write."""
         return {key: _plain(self[key]) for key in self}
 
 
@@ -43,14 +43,14 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Choice(Mapping[str, Any]):
-    """What was chosen of a group: its name and its typed arguments, which are keys: `config.task["length"]`."""
+    """The choice made in a group: its name and its typed arguments, which are keys: `config.task["length"]`."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """From {name: …, argument: …}."""
+        """Make a choice from {name: …, argument: …}."""
         return cls(values["name"], {key: value for key, value in values.items() if key != "name"})
 
     def __getitem__(self, key: str) -> Any:
@@ -92,6 +92,6 @@ class Trainer(Section):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tracking(Section):
-    """Where the run is recorded: the MLflow experiment, by default one that no experiment's folder is called like."""
+    """Where the run is recorded: the MLflow experiment, by default one named like no experiment's folder."""
 
     experiment_name: str = "runs"

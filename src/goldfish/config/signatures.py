@@ -90,7 +90,7 @@ def _names(key: str, value: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """What numpy or torch hold in an object of their own, as Python has it; a path as its text."""
+    """Return a number of numpy or torch as Python's own, and a path as its text."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
@@ -183,7 +183,7 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
 
 
 def _literals(body: Sequence[ast.stmt]) -> dict[str, Any]:
-    """What is assigned a literal value there, annotated or not."""
+    """Return name → value of every literal that is assigned there, annotated or not."""
     literals = {}
     for node in body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)

@@ -1,1 +1,1 @@
-"""Real data: where it lies, how its tables are read and checked, and how text becomes numbers."""
+"""Real data: its files, the reading and checking of their tables, and text as numbers."""

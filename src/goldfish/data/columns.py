@@ -21,7 +21,7 @@ _NUMBER = "(u?int(8|16|32|64)|halffloat|float|double)"
 
 
 class Fault(NamedTuple):
-    """What is wrong with a column; row None where it is all of it."""
+    """What is wrong with a column, and at which row; None where it is the whole column."""
 
     row: int | None
     reason: str

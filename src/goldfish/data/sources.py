@@ -1,4 +1,4 @@
-"""Real data: where it lies, what it contains, and evaluation sets as tables.
+"""Sources of real data: the files that a task reads, their content's hash, and evaluation sets as tables.
 
 Finding and hashing data imports neither torch nor scikit-learn nor datasets: the fingerprint of a run needs both, and
 the command line answers before it imports anything heavy.
@@ -70,7 +70,7 @@ def look(task: Mapping[str, Any]) -> Tables | None:
 
 
 def origin(task: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What of a task's configuration says which data it reads: equal ones read the same, as long as nothing changes."""
+    """The part of a task's configuration that says which data it reads: equal parts read the same unchanged files."""
     chosen = registry.signature("task", task["name"]).constants.get("CHOOSE", {})
     return tuple(task.get(key) for key in ("name", "dataset", "data", *chosen))
 
@@ -159,7 +159,7 @@ def _hidden(name: str) -> bool:
 
 
 def _refuse_gaps(paths: Sequence[Path]) -> None:
-    """Of files that say "part i of n", all n must be there."""
+    """Refuse files that say "part i of n" unless all n are there."""
     parts = [(int(match[1]), int(match[2]), path) for path in paths if (match := _SHARD.search(path.name))]
     for _, count, path in parts:
         missing = sorted(set(range(count)) - {index for index, of, _ in parts if of == count})

@@ -1,4 +1,4 @@
-"""Tables of real data: read by literal path and known by their content, every column checked as it is first read.
+"""Tables of real data, read by literal path and identified by their content; columns are checked when first read.
 
 Nothing here asks when a file was written or what its folder is called: each look reads the bytes. Imports neither torch
 nor datasets: the fingerprint of a run needs the hash.
@@ -145,7 +145,7 @@ def _sha256(path: Path) -> str:
 
 
 def _refuse_copies(files: Sequence[File]) -> None:
-    """Rows that came twice would count twice."""
+    """Refuse a file that is a copy of another: its rows would count twice."""
     first: dict[str, File] = {}
     for file in files:
         other = first.setdefault(file.sha256, file)

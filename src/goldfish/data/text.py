@@ -141,7 +141,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Any], kind: Kind) -> Ragged:
 
 
 def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
-    """With a progress bar where somebody watches; a large corpus takes a while, once."""
+    """The items, with a progress bar on a terminal; a large corpus takes a while, once."""
     from rich.console import Console
     from rich.progress import track
 
@@ -151,7 +151,7 @@ def _shown(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 
 def cached(settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
-    """What `build` makes, kept in a file whose name is the fingerprint of the settings.
+    """Return what `build` makes, kept in a file whose name is the fingerprint of the settings.
 
     The settings name everything that it depends on: the data's content hash, and how they are encoded. The library's
     version is added. A file that is damaged is made again.

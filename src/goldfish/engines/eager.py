@@ -1,4 +1,4 @@
-"""The definition of right: the cell's step in a plain loop under autograd, in any dtype and on any device."""
+"""The reference engine: the cell's step in a plain loop under autograd, in any dtype and on any device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of a cell as one autograd function: what the engines `stepwise`, `cpu` and `cuda` share."""
+"""Layers of a cell as one autograd function: shared by the engines `stepwise`, `cpu` and `cuda`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a layer's backward pass computes.
+    """The gradients that a layer's backward pass computes.
 
     Attributes:
         inputs: dL/dx, (R, T, B, D), where it is asked for; what goes to a layer below may be mantissas to `exponent`.

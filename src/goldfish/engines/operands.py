@@ -1,7 +1,7 @@
-"""The check of what an engine is given, before any of it is read: dtype, device, layout, shape and memory.
+"""Checks of the tensors that an engine is given, before any is read: dtype, device, layout, shape and memory.
 
-A compiled kernel takes an address and reads numbers of its own type there, whatever they are. So what it is given is
-refused here where torch.nn refuses it, with torch.nn's exceptions.
+A compiled kernel takes an address and reads numbers of its own type there, whatever they are. So a tensor
+that torch.nn refuses is refused here, with torch.nn's exceptions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hand-derived backward over whole-sequence buffers: adjoints of every step as it goes, weights' as one product.
+"""A hand-derived backward pass over whole-sequence buffers: adjoints step by step, weights' gradients as one product.
 
 Runs alike on CPU and CUDA, for cells that derive HandDerivedCell.
 """

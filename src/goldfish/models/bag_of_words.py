@@ -63,7 +63,7 @@ class BagOfWords:
 
     @property
     def parameters(self) -> int:
-        """Fitted numbers."""
+        """How many numbers are fitted."""
         return int(self.regression.coef_.size + self.regression.intercept_.size)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A feedforward network on a window of fixed size; what is older, it never sees (Bengio et al. 2003)."""
+"""A feedforward network on a window of fixed size, which never sees what is older (Bengio et al. 2003)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Probes: what is measured of a network beside its training; one probe a file, whose function is `measure`."""
+"""Probes: measurements of a network beside its training, one in each file, whose function is `measure`."""

@@ -1,4 +1,4 @@
-"""What a probe is given and what it gives back.
+"""The interface of a probe: the pack that it is given, and the measurements that it returns.
 
 A probe is a function `measure(pack, *, …)`. Its keyword arguments are its configuration, `probe.<name>.<argument>`. It
 returns a Measurement for each replica, or an empty list where it does not apply: every run is probed, whatever its task
@@ -20,7 +20,7 @@ from goldfish.tasks.base import Batch, Task, last_step
 
 @dataclass
 class Measurement:
-    """What a probe says of one replica.
+    """A probe's measurement of one replica.
 
     Attributes:
         metrics: numbers by the name that they are recorded under; `_before`, `_half` or `_step100` is added to it for
@@ -78,12 +78,12 @@ class Pack(Protocol):
         """The same sequences for every replica: (n, …) → (R, n, …), without a copy."""
 
     def answers(self, length: int, split: str = "test") -> Answers:
-        """What the network answers to the validation or test set of one length."""
+        """The network's answers to the validation or test set of one length."""
 
 
 @torch.no_grad()
 def driving_inputs(pack: Pack, samples: int) -> Tensor:
-    """What the measured recurrent network reads of the first sequences of the probe batch: (R, samples, T, D), float64.
+    """The measured recurrent network's inputs for the first sequences of the probe batch: (R, samples, T, D), float64.
 
     T is the length of the shortest of them, so that no padding is among the inputs.
     """

@@ -164,7 +164,7 @@ class Decay:
     zero_samples: int
 
     def numbers(self) -> dict[str, float]:
-        """What is one number and known, by the name of its metric."""
+        """Every number that is known, by the name of its metric."""
         values = {
             "horizon": self.horizon,
             "horizon_reached_end": float(self.reached_end),

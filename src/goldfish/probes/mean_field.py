@@ -16,7 +16,7 @@ _TOLERANCE, _ROUNDS = 1e-13, 100_000
 
 @torch.no_grad()
 def measure(pack: Pack) -> list[Measurement]:
-    """What theory says of the weights as they are: mean_field/q, mean_field/chi and mean_field/decay_rate.
+    """The theory at the current weights: mean_field/q, mean_field/chi and mean_field/decay_rate.
 
     σ_w² is H times the mean square of W_hh, R the mean square of W_ih x_t + b on the probe batch. Of a vanilla tanh RNN
     of one layer in one direction.

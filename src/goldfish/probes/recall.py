@@ -1,4 +1,4 @@
-"""Recall: the accuracy that survives every lag."""
+"""Recall: the accuracy at every lag, and the largest lag up to which the network still recalls."""
 
 from __future__ import annotations
 

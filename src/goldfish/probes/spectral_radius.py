@@ -1,4 +1,4 @@
-"""The spectral radius of the recurrent weights, which introductions judge a network's memory by."""
+"""The spectral radius of the recurrent weights, by which textbooks judge a network's memory."""
 
 from __future__ import annotations
 

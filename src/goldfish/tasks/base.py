@@ -1,4 +1,4 @@
-"""What every task shares: the batch it samples, its losses, its metrics and its verdict.
+"""The base classes of tasks: the batch that a task samples, its losses, its metrics and its verdict.
 
 Shapes below leave out the replica axis: a task samples for one replica (n, T, …), a pack stacks them (R, n, T, …).
 """
@@ -141,7 +141,7 @@ class Task(ABC):
         return self.sample(n, length, generator, "validation" if split == "probe" else split)
 
     def ask(self, model: Callable[..., Any], batch: Batch) -> Any:
-        """What a model says of a batch: an encoder-decoder is given the true words, any other model the mask."""
+        """A model's outputs for a batch: an encoder-decoder is given the true words, any other model the mask."""
         return model(batch.inputs, batch.targets if self.readout == "decoded" else batch.mask)
 
     def step_losses(self, outputs: Tensor, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Characters: which one comes next? Language models of one text (Karpathy 2015)."""
+"""Prediction of a text's next character: language models of one text (Karpathy 2015)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Characters(StoredTask):
 
     @property
     def output_size(self) -> int:  # type: ignore[override]
-        """The same."""
+        """The same as input_size."""
         return self.input_size
 
     def size(self, split: str) -> int:

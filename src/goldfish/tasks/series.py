@@ -1,4 +1,4 @@
-"""Real series of any length: whose voice is it?"""
+"""Classification of real series of any length, such as the voices of nine speakers."""
 
 from __future__ import annotations
 

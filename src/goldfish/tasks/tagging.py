@@ -1,4 +1,4 @@
-"""Tagging: a tag for every word: parts of speech, slots, named entities."""
+"""Tagging: a tag for every word, such as a part of speech, a slot or a named entity."""
 
 from __future__ import annotations
 
@@ -163,6 +163,6 @@ def _encoded(tables: Tables, dataset: str, vocabulary: int, min_count: int, unkn
 
 
 def ending(word: str) -> str:
-    """What stands for a rare word: such as "[capital] ing"; no word of a text contains a space."""
+    """The token that stands for a rare word, such as "[capital] ing"; no word of a text contains a space."""
     kind = "digit" if any(map(str.isdigit, word)) else "capital" if word[:1].isupper() else "other"
     return f"[{kind}] {word[-SUFFIX:]}".lower()

@@ -117,7 +117,7 @@ class Translation(StoredTask):
         return Batch(self._encoded.sources[split].padded(rows, length), targets, targets != PAD)
 
     def evaluation(self, split: str, length: int, n: int) -> Batch:
-        """As of every stored task; each pair knows its stored text."""
+        """The evaluation set of a stored task, in which each pair knows its stored text."""
         batch = super().evaluation(split, length, n)
         begin = self.size("validation") if split == "test" else 0
         return replace(batch, stored=begin + torch.arange(len(batch.inputs)))

@@ -1,1 +1,1 @@
-"""Closed forms: what theory says of how fast an untrained network forgets."""
+"""Closed forms for how fast an untrained network forgets."""

@@ -33,7 +33,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GatedMeanField:
-    """What theory says of an untrained gated network.
+    """The theory's predictions for an untrained gated network.
 
     Attributes:
         square: the mean square of h_t.

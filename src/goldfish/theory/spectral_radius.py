@@ -1,4 +1,4 @@
-"""The spectral radius of Gaussian recurrent weights: at finite size above the circular law's value."""
+"""The spectral radius of Gaussian recurrent weights, at finite size larger than the circular law says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpectralRadius:
-    """Of W ~ N(0, 1/H): the mean of ρ(W) and P(ρ(W) > 1), each with its standard error."""
+    """The mean of ρ(W) and P(ρ(W) > 1) for W ~ N(0, 1/H), each with its standard error."""
 
     mean: float
     mean_error: float

@@ -1,4 +1,4 @@
-"""Survival along the cell path: how much of a cell state is left after k steps, by the law of the gate's bias.
+"""Survival along the cell path: how much of a cell state is left after k steps, given the gate's bias distribution.
 
 Only the path through the gate that keeps the old state counts, f of the LSTM and z of the GRU, at its initial bias:
 survival after k steps is E[σ(b)^k] over the units. A constant bias forgets exponentially, a spread one by a power law.

@@ -1,4 +1,4 @@
-"""Lightning's callbacks that go with the training of a pack: probes, checkpoints, stopping, progress, signals."""
+"""The Lightning callbacks that a pack is trained with: probes, checkpoints, stopping, progress and signals."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Checkpoints(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Tells of every training step, summed over runs, those that have stopped as well."""
+    """Reports every training step, summed over all runs, including those that have stopped."""
 
     def __init__(self, runs: int, progress: Callable[[int], None]) -> None:
         self.runs, self.progress = runs, progress
@@ -139,7 +139,7 @@ class Progress(pl.Callback):
 
 
 class Signals(pl.Callback):
-    """SIGTERM is the caller's: Lightning would end the process."""
+    """Leaves SIGTERM to the caller: Lightning would end the process."""
 
     def __init__(self) -> None:
         self.before = signal.getsignal(signal.SIGTERM)

@@ -121,7 +121,7 @@ class TrainingStream:
         return (block.at(0) for block in blocks_ahead)
 
     def _bucketed_draws(self) -> Iterator[Draw]:
-        """What draws each batch, in order."""
+        """Yield a function that draws a batch, for each batch in order."""
         task = self.task
         assert isinstance(task, StoredTask)
         buckets = _filled(task.buckets(), self.batch_size)
@@ -174,12 +174,12 @@ def _as_block(draw: Draw) -> Batch:
 
 
 def _picker(rows: Tensor, replicas: int) -> Callable[[Tensor], Tensor]:
-    """Takes rows of (R·N, …), as many for each run: (R, n, …)."""
+    """Return a function that takes rows of (R·N, …), equally many for each run: (R, n, …)."""
     return lambda value: value.index_select(0, rows).unflatten(0, (replicas, -1))
 
 
 def _sent(rows: Tensor, device: torch.device) -> Tensor:
-    """On the device, without waiting for it."""
+    """Send rows to the device without waiting for them."""
     return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
 
 
@@ -265,5 +265,5 @@ class PackData(pl.LightningDataModule):
         return data.map(lambda value: value[order])
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Nothing to do: see `place`."""
+        """Return the batch as it is: see `place`."""
         return batch

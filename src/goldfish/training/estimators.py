@@ -58,11 +58,11 @@ class FittedPack:
         return self(batch).argmax(-1)
 
     def copied(self) -> nn.Module:
-        """The network without parts."""
+        """A network without parts."""
         return self.model
 
     def stopped(self, replica: int) -> bool:
-        """Nothing trains step by step."""
+        """False: a model that is fitted at once does not stop."""
         return False
 
     def spread(self, batch: Batch) -> Batch:

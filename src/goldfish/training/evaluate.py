@@ -1,4 +1,4 @@
-"""What is measured on a pack beside its training: its probes, and its answers on the validation and test sets."""
+"""Measurements of a pack beside its training: its probes, and its answers to the validation and test sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPLITS = {"validation": "val", "test": "test"}
 
 
 class Pack(Protocol):
-    """What answers for R runs: a trained pack, or a fitted one."""
+    """R runs that answer together: a trained pack, or a fitted one."""
 
     configs: Sequence[Config]
     rows: Sequence[int]  # which runs these are, where others have stopped
@@ -52,7 +52,7 @@ class Pack(Protocol):
 
 
 def _go_on() -> None:
-    """What is called between two parts of what cannot be interrupted."""
+    """Do nothing: the default of what is called between two parts of an evaluation."""
 
 
 class Probed:
@@ -85,7 +85,7 @@ class Probed:
         return place(self.task.evaluation("probe", self.task.length, size), self.data.on, dtype or self.data.dtype)
 
     def answers(self, length: int, split: str = "test") -> Answers:
-        """What the network answers to a set, asked once. Raises ConfigError where the data are not finite."""
+        """The network's answers to a set, asked once. Raises ConfigError where the data are not finite."""
         if (split, length) not in self._answers:
             self.between()
             self._answers[split, length] = self._asked(length, split)
@@ -120,7 +120,7 @@ class Measured:
 
 @dataclass
 class Measurements:
-    """What was measured of each run so far.
+    """The measurements of each run so far.
 
     Attributes:
         rows: one for each run.
@@ -132,7 +132,7 @@ class Measurements:
 
     @classmethod
     def of(cls, runs: int) -> Measurements:
-        """Nothing yet."""
+        """Empty measurements of so many runs."""
         return cls([Measured({}, []) for _ in range(runs)])
 
     def take(self, probed: Probed, moment: str) -> None:
@@ -158,12 +158,12 @@ class Measurements:
             self.phases.append(f"{name} {moment}")
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, with a row for each run."""
+        """Return the state that a checkpoint keeps, with a row for each run."""
         rows = [{"metrics": row.metrics, "curves": columns(row.curves)} for row in self.rows]
         return {"phases": self.phases, "rows": rows}
 
     def load(self, state: dict[str, Any], rows: Sequence[int]) -> None:
-        """Go on from it: run r takes row rows[r]."""
+        """Go on from a state: run r takes row rows[r]."""
         self.phases = list(state["phases"])
         kept = [state["rows"][row] for row in rows]
         self.rows = [Measured(dict(row["metrics"]), points(row["curves"])) for row in kept]

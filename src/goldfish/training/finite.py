@@ -1,4 +1,4 @@
-"""Whether a run's numbers were finite to begin with: only then may it be called diverged."""
+"""Checks that a run's data and initial weights are finite: only then may the run be called diverged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers: each stream of a run has its own seed, derived from the run's; a checkpoint keeps the global ones."""
+"""Random number generators: each stream has its own seed, derived from the run's; checkpoints keep the global ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def state() -> dict[str, Any]:
 
 
 def load(state: dict[str, Any]) -> None:
-    """Put them back."""
+    """Restore the generators from a state."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys.tolist()), gauss))
     numpy_keys, position = state["numpy"]

@@ -47,11 +47,11 @@ class RunningMeans:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What a step changes."""
+        """The tensors that a step changes."""
         return [value for value in (self._losses, self._norms) if value is not None]
 
     def add(self, losses: Tensor, norms: Tensor) -> None:
-        """Add those of a step: losses (R, B), norms (R,)."""
+        """Add those of one step: losses (R, B), norms (R,)."""
         if self._losses is None or self._norms is None:
             self._losses = torch.zeros_like(losses, dtype=torch.float64)
             self._norms = torch.zeros_like(norms, dtype=torch.float64)
@@ -66,7 +66,7 @@ class RunningMeans:
         return {"train/loss": losses / self.steps, "train/gradient_norm": self._norms / self.steps}
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Set the sums to zero."""
         for value in self.tensors:
             value.zero_()
         self.steps = 0
@@ -78,7 +78,7 @@ class RunningMeans:
         return list(zip(self._losses.cpu(), self._norms.cpu(), strict=True))
 
     def restore(self, rows: Sequence[tuple[Tensor, Tensor] | None], device: torch.device) -> None:
-        """Go on from such sums; those of a run that has stopped may be missing, and nobody asks for them."""
+        """Restore the sums that `rows` returned; those of a run that has stopped may be missing, and are not used."""
         for like in (row for row in rows if row is not None and self.steps):
             losses, norms = zip(*(row or map(torch.zeros_like, like) for row in rows), strict=True)
             self._losses, self._norms = torch.stack(losses).to(device), torch.stack(norms).to(device)

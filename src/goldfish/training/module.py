@@ -79,7 +79,7 @@ class PackModule(pl.LightningModule):
         self._step: Callable[[Batch], object] | None = None
 
     def state(self) -> State:
-        """What training goes on from, bit for bit: on the CPU, with a row for each run."""
+        """Return the state from which training goes on bit for bit: on the CPU, with a row for each run."""
         self.look()
         self._hold()
         rows = [
@@ -198,7 +198,7 @@ class PackModule(pl.LightningModule):
         return stopped or self.steps_done >= self.configs[0].trainer.max_steps
 
     def cpu(self) -> Self:
-        """Nothing: Lightning would move the network after a fit, and its weights would lose what joins them."""
+        """Do nothing: Lightning would move the network after a fit, and its weights would lose what joins them."""
         return self
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -268,7 +268,7 @@ class PackModule(pl.LightningModule):
         return torch.cat([losses, norms.unsqueeze(1)], dim=1)
 
     def _changed(self) -> list[Tensor]:
-        """What a step changes."""
+        """The tensors that a step changes."""
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
         own = [self.weights.values, self.weights.gradient, *self.alive.tensors, *self.running.tensors]
         return [*own, *(moment for moment in moments if isinstance(moment, Tensor))]

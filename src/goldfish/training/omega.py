@@ -1,7 +1,7 @@
-"""Pascanu's regulariser Ω of a vanilla RNN: the gradient shall keep its norm from step to step.
+"""Pascanu's regulariser Ω of a vanilla RNN: the gradient should keep its norm from step to step.
 
-Pascanu, Mikolov, Bengio, ICML 2013, "On the difficulty of training recurrent neural networks", eq. 9 and 10, as the
-authors' code has them: with g_t = dL/dh_t and x_t = W_hhᵀ (φ'(a_t) ⊙ g_t), the part of g_{t-1} that comes from it, Ω is
+Pascanu, Mikolov, Bengio, ICML 2013, "On the difficulty of training recurrent neural networks", eq. 9 and 10, as in the
+authors' code: with g_t = dL/dh_t and x_t = W_hhᵀ (φ'(a_t) ⊙ g_t), the part of g_{t-1} that comes from it, Ω is
 the mean over samples and steps of (‖x_t‖²/‖g_t‖² - 1)², where ‖g_t‖² ≥ 1e-20. Of it only the immediate derivative by
 W_hh is taken: g_t and h_t count as constants.
 """

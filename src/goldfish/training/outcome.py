@@ -1,6 +1,6 @@
-"""What comes back from training one run: everything that is recorded, plain data without torch modules.
+"""The outcome of training one run: everything that is recorded of it, as plain data without torch modules.
 
-As bytes it goes from a worker to its parent, and waits on disk for a store that is away.
+As bytes it is sent from a worker to its parent, and it waits on disk while the store cannot be reached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 @dataclass
 class Record:
-    """What training has shown of a run so far.
+    """The record of a run in training: what is known of it so far.
 
     Attributes:
         curves: its learning curves.
@@ -90,7 +90,7 @@ class Outcome:
 
 
 def dumps(outcome: Outcome) -> bytes:
-    """Everything of an outcome; tensors in its state_dict are saved, {"weights.pt": bytes} is taken as it is."""
+    """An outcome as bytes; tensors in its state_dict are saved, {"weights.pt": bytes} is taken as it is."""
     header = {item.name: getattr(outcome, item.name) for item in fields(outcome) if item.name != "state_dict"}
     header["config"] = outcome.config.plain()
     header["metrics"] = {name: float(value) for name, value in outcome.metrics.items()}
@@ -107,13 +107,13 @@ def loads(data: bytes) -> Outcome:
 
 
 def of(header: Mapping[str, Any], weights: bytes) -> Outcome:
-    """An outcome of its header and its saved weights."""
+    """Make an outcome from its header and its saved weights."""
     own = {"config": recorded(header["config"]), "curves": [Point(*point) for point in header["curves"]]}
     return Outcome(**{**header, **own}, state_dict={WEIGHTS: weights} if weights else {})
 
 
 def columns(points: Sequence[Point]) -> dict[str, Any]:
-    """Points as tensors: the file is small, and read at once."""
+    """Points as tensors, which make a small file that is read quickly."""
     import torch
 
     curves = list(dict.fromkeys((point.quantity, point.phase) for point in points))
@@ -128,7 +128,7 @@ def columns(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def points(columns: dict[str, Any]) -> list[Point]:
-    """And back."""
+    """The points that `columns` made into tensors."""
     rows = zip(*(columns[name].tolist() for name in ("curve", "whole", "x", "value")), strict=True)
     names = columns["names"]
     return [Point(names[k][0], names[k][1], int(x) if whole else x, value) for k, whole, x, value in rows]

@@ -154,7 +154,7 @@ def _fit(module: PackModule, callbacks: list[pl.Callback]) -> None:
 def lightning_trainer(
     device: torch.device, callbacks: list[pl.Callback], validate_every: int, loggers: Sequence[Logger] = ()
 ) -> pl.Trainer:
-    """Lightning's trainer, without all that is done here or in the store."""
+    """Lightning's trainer, without the features that this project has its own code for."""
     return pl.Trainer(
         max_epochs=1,  # of as many batches as there are training steps
         val_check_interval=validate_every,
@@ -174,7 +174,7 @@ def lightning_trainer(
 
 
 def _outcome(module: PackModule, replica: int, measured: Measured, weights: dict[str, Tensor]) -> Outcome:
-    """One run's, given all runs' weights, (R, …), on the CPU."""
+    """One run's outcome, given the weights of all runs, (R, …), on the CPU."""
     config, record = module.configs[replica], module.records[replica]
     verdict: Verdict = "diverged" if record.diverged else "unsolved" if record.solved_at is None else "solved"
     metrics = {**record.last, "time_to_solve/censored": float(record.solved_at is None)}

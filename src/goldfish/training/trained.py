@@ -1,4 +1,4 @@
-"""The network of a recorded run, with the weights it ended with."""
+"""The network of a recorded run, rebuilt with its final weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def trained(folder: Path | str) -> PackModule:
 
 
 def _same_data(recorded: Path, task: Task) -> None:
-    """Numbers of words and classes mean something else in other data."""
+    """Refuse other data: their words and classes may be numbered differently."""
     if recorded.is_file():
         then = recorded.read_text(encoding="utf-8").strip()
         if task.content != then:

@@ -1,4 +1,4 @@
-"""The adjoint recursion as far as all cells share it: arrival, norm, exponent, and the rows that weights learn from.
+"""The part of the adjoint recursion that all cells share: arrival, norms, exponents, and rows for weights' gradients.
 
 The adjoint of a sample is mantissa · 2^exponent. The mantissa's norm is kept near one, so that no float32 underflows
 while a gradient vanishes over thousands of steps; scaling by a power of two changes no digit.

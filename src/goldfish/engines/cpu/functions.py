@@ -1,6 +1,6 @@
 """exp, tanh and σ of a vector: the same formula in float32 and float64, good to about two units in the last place.
 
-And log₂ in float64, for norms.
+log₂ is in float64 alone, for norms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""GRU, row by row; equations and adjoint as in goldfish.cells.gru.
+"""The GRU row by row, with equations and adjoint as in goldfish.cells.gru.
 
-Saved of each step: r, z, n and W_hn h_{t-1} + b_hn. The adjoints of a step are dr, dz, dn and r dn.
+Each step saves r, z, n and W_hn h_{t-1} + b_hn. The adjoints of a step are dr, dz, dn and r dn.
 """
 
 from __future__ import annotations

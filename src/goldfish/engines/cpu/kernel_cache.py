@@ -34,7 +34,7 @@ def folder() -> Path | None:
 
 @contextmanager
 def kept() -> Iterator[bool]:
-    """Inside, Numba keeps what it compiles in `folder`; yields whether there is one."""
+    """Have Numba keep what it compiles inside the context in `folder`; yields whether there is one."""
     place, before = folder(), config.CACHE_DIR
     config.CACHE_DIR = str(place or "")
     try:
@@ -51,7 +51,7 @@ def names() -> list[str]:
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
-    """Inside, no other process compiles the kernels of this name; they are kept when it ends well.
+    """Keep other processes from compiling the kernels of this name, which are kept if the context ends well.
 
     Nobody waits where they are kept already. The lock is the system's: it goes with the process that holds it, even a
     killed one; for one that hangs nobody waits longer than PATIENCE.
@@ -82,7 +82,7 @@ def forget() -> bool:
 
 
 def _hash() -> str:
-    """Of all that compiled kernels depend on."""
+    """A hash of all that compiled kernels depend on."""
     processor = config.CPU_NAME or llvm.get_host_cpu_name(), config.CPU_FEATURES or llvm.get_host_cpu_features()
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {processor}".encode())
     for file in [Path(compiled.__file__), *sorted(Path(__file__).parent.glob("*.py"))]:

@@ -1,6 +1,6 @@
-"""LSTM, row by row; equations and adjoint as in goldfish.cells.lstm.
+"""The LSTM row by row, with equations and adjoint as in goldfish.cells.lstm.
 
-Saved of each step: i, f, g, o and c_t. The backward pass takes tanh c_t again, with a slope that keeps its digits.
+Each step saves i, f, g, o and c_t. The backward pass computes tanh c_t again, with a slope that keeps its digits.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class _Scratch(NamedTuple):
 
 
 class _Norms(NamedTuple):
-    """Of a tile's rows, up to eight: squared norms of the adjoints' mantissas, and their exponents."""
+    """Squared norms of the adjoints' mantissas, and their exponents, of a tile's rows, up to eight."""
 
     h: Any
     c: Any

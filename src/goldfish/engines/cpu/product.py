@@ -1,4 +1,4 @@
-"""C = start + (A·V + B·W), a tile of C at a time in registers.
+"""The matrix product C = start + (A·V + B·W), computed in registers, one tile of C at a time.
 
 Every entry of the sum is one chain of fused multiply-adds in the order of k: it does not depend on the tiles. The start
 comes last: it is often the largest term, and a chain that began with it would round every other to its last digit.

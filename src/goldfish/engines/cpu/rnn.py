@@ -1,6 +1,6 @@
-"""Vanilla RNN, row by row; equations and adjoint as in goldfish.cells.rnn.
+"""The vanilla RNN row by row, with equations and adjoint as in goldfish.cells.rnn.
 
-Saved of each step: the slope φ'(a_t), from the pre-activation a_t: 1 - h² has no digits left where h has come to ±1.
+Each step saves the slope φ'(a_t), from the pre-activation a_t: 1 - h² has no digits left where h has come to ±1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a compiled pass on the threads that torch already has.
+"""The run of a compiled pass on the threads that torch already has.
 
 torch computes on an OpenMP pool. A second pool would compete with its threads, which spin for a while after each
 operation; so the pass is started through the very library that torch has loaded. In a forked child that pool is gone:

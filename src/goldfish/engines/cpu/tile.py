@@ -94,7 +94,7 @@ def c_before(tile: Tile, k: int) -> Any:
 
 @njit(**OPTIONS)
 def kept(tile: Tile, k: int) -> Any:
-    """What is kept of the tile's steps from chunk k on, step after step and row after row."""
+    """The saved numbers of the tile's steps from chunk k on, step after step and row after row."""
     T, B, S = read(tile.f, field.T), read(tile.f, field.B), tile.cell.SIZES.saved * read(tile.f, field.H)
     first = k * read(tile.f, field.CHUNK)
     index = ((tile.r * B + tile.b) * T + first * tile.M) * S

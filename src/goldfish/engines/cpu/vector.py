@@ -1,4 +1,4 @@
-"""A vector of 64 bytes as a number of Numba: + - * / as in the equations, and what memory and bits need.
+"""Numba types for a vector of 64 bytes: its arithmetic, loads and stores, and operations on its bits.
 
 Two types, 16 lanes of float32 and 8 of float64. Nothing is contracted or reordered behind the author's back: `fma` is
 written where it is meant, so that results are the same bits on every machine that has one.

@@ -66,7 +66,7 @@ def _import_core() -> None:
 
 
 def _version(package: str) -> tuple[int, ...]:
-    """Such as (0, 6): the first two numbers."""
+    """The first two numbers of a package's version, such as (0, 6)."""
     return tuple(map(int, re.findall(r"\d+", metadata.version(package))[:2]))
 
 

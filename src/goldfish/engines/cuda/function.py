@@ -161,7 +161,7 @@ def _fastest(cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs
 
 
 def _pair(states: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """That of h, and that of c where there is one."""
+    """The state h, and the state c where there is one."""
     return states[0], states[1] if len(states) > 1 else None
 
 

@@ -43,7 +43,7 @@ class _Stream:
 
 
 def multiprocessor(device: torch.device) -> Multiprocessor:
-    """What the device has."""
+    """The resources of the device's multiprocessors."""
     with torch.cuda.device(device):
         return _multiprocessor(torch.cuda.current_device())
 
@@ -148,7 +148,7 @@ def compiled(source: str, macros: tuple[tuple[str, int], ...], architecture: str
 
 
 def options(macros: tuple[tuple[str, int], ...], architecture: str) -> dict[str, Any]:
-    """NVRTC's: IEEE arithmetic, and no contraction, for every fused multiply-add is written out."""
+    """NVRTC's options: IEEE arithmetic, and no contraction, for every fused multiply-add is written out."""
     return {
         "std": "c++17",
         "arch": architecture,

@@ -1,4 +1,4 @@
-"""How a layer is laid over a GPU: slices, threads, tiles, and where W_hh is kept. Only `slices` sets bits.
+"""The layout of a layer on a GPU: slices, threads, tiles, and where W_hh is kept. Only `slices` affects the bits.
 
 A block takes a tile of 1, 2, 4 or 8 rows of one replica through the whole sequence. Its product with W_hh is cut into
 slices over k; a thread owns four rows of one slice. W_hh stays in registers as far as it fits, then in shared memory.
@@ -25,7 +25,7 @@ _WARP = 32
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What a GPU has.
+    """The resources of a GPU's multiprocessors.
 
     Attributes:
         capability: its compute capability.
@@ -192,7 +192,7 @@ def _pass(N: int, K: int, size: int, rows: int, sources: int, extra: int, shared
 
 
 def _slices(groups: int, K: int) -> int:
-    """As few as give a thread 32 weights in a block of up to 256 threads, else 64 in one of 512, else the most."""
+    """The fewest slices with 32 weights a thread in a block of up to 256 threads, else 64 in one of 512, else most."""
     quadruples = -(-K // 4)
     for weights, threads in ((32, 256), (64, THREADS)):
         slices = 1

@@ -23,7 +23,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, adjoints: Tensor) -> Any:
-        """Two more."""
+        """Two more products."""
         inputs, weight = ctx.saved_tensors
         adjoints = adjoints.contiguous()
         to_inputs = None

@@ -1,4 +1,4 @@
-"""Rows of a tile, found by timing at first use: which is fastest depends on the GPU. No choice changes a bit."""
+"""The choice of a tile's rows, timed at first use: which is fastest depends on the GPU, and none changes a bit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The check that the kernels are right on this machine: compared with `eager` once, and the verdict is remembered.
 
 A kernel that was right on another GPU, or under another driver or compiler, is not trusted here before it was checked.
-The comparison runs in a process of its own, for a kernel that reads where it must not ruins its process's CUDA context.
-What breaks it off, such as want of memory, says nothing of the kernels, and is not remembered.
+The comparison runs in a process of its own, because a kernel that reads out of bounds ruins its process's CUDA context.
+A failure to finish, such as a lack of memory, says nothing about the kernels and is not remembered.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class Asked:
 
 
 def asked(cell: HandDerivedCell, dtype: torch.dtype) -> Asked:
-    """What is to be checked before a cell runs in a dtype."""
+    """The kernels to check before a cell runs in a dtype."""
     return Asked(compiled.name(cell), cell.nonlinearity, cell.hidden_size, compiled.DTYPES[dtype])
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the comparison found.
+    """The result of the comparison.
 
     Attributes:
         cell: the cell, with its nonlinearity where that is not tanh.
@@ -123,7 +123,7 @@ def _name(kernels: Asked, here: dict[str, str]) -> str:
 
 
 def _elsewhere(kernels: Sequence[Asked], device: torch.device) -> Iterator[tuple[Asked, Verdict | str]]:
-    """Compare in a process of its own: a verdict each, or why there is none. Whatever ends that process ends one."""
+    """Compare in a process of its own: yield each verdict, or why there is none. A crash costs one."""
     left = list(kernels)
     while left:
         lines, why = _answers(left, device)
@@ -135,7 +135,7 @@ def _elsewhere(kernels: Sequence[Asked], device: torch.device) -> Iterator[tuple
 
 
 def _answers(kernels: Sequence[Asked], device: torch.device) -> tuple[list[str], str]:
-    """What a process prints that compares, a line each; and what became of it where it did not come to the end."""
+    """The lines that a comparing process prints, one for each, and what became of it where it did not finish."""
     package = Path(goldfish.__file__).parents[1]
     paths = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
     given = json.dumps([asdict(one) for one in kernels])
@@ -163,7 +163,7 @@ def _lines(printed: bytes) -> list[str]:
 
 
 def command() -> list[str]:
-    """What starts a process that compares; the device and what is asked follow."""
+    """The command that starts a comparison; the device and the kernels follow as arguments."""
     return [sys.executable, "-m", __name__]
 
 
@@ -196,7 +196,7 @@ def remembered(device: torch.device) -> list[Verdict]:
 
 @cache
 def machine(device: torch.device) -> dict[str, str]:
-    """What a verdict holds for."""
+    """The machine that a verdict holds for."""
     return {
         "GPU": torch.cuda.get_device_name(device),
         "driver": store.driver(),

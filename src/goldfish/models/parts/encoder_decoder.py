@@ -1,7 +1,7 @@
-"""Encoder-decoder: a sequence in, its last state as memory vector, a sequence out (Cho et al. 2014; Sutskever et al.).
+"""An encoder-decoder: it reads a sequence into a vector and decodes another one (Cho et al., Sutskever et al. 2014).
 
-The decoder sees of the source what fits into that vector. Words are fed true in training (teacher forcing), or its own
-(scheduled sampling), and its own in use.
+The decoder sees of the source only what that vector, the encoder's last state, holds. In training it is fed the true
+words (teacher forcing) or its own (scheduled sampling), and in use its own.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _last(networks: nn.ModuleList) -> Recurrent:
 
 
 def _allowed(logits: Tensor) -> Tensor:
-    """Without what is never written: PAD and BEGIN."""
+    """The logits without those of PAD and BEGIN, which are never written."""
     logits = logits.clone()
     logits[..., [PAD, BEGIN]] = -torch.inf
     return logits

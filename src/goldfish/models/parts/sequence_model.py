@@ -1,4 +1,4 @@
-"""What the models without recurrence share: a network over all steps at once, between an embedding and a readout."""
+"""The base of models without recurrence: a network over all steps at once, between an embedding and a readout."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Replicated(nn.Module):
             self.register_parameter(name.replace(".", "/"), nn.Parameter(torch.zeros(replicas, *value.shape)))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """As the module does it, from this generator; torch's own random numbers stay as they are."""
+        """Initialise as the module does, from this generator; torch's own random numbers stay as they are."""
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)

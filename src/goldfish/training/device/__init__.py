@@ -1,1 +1,1 @@
-"""What only a GPU needs of the training of a pack."""
+"""The parts of a pack's training that are needed only on a GPU."""

@@ -1,4 +1,4 @@
-"""Batches drawn in threads while the ones before are trained on: on a GPU a step takes less time than its batch."""
+"""Batches that threads draw ahead of training: on a GPU a step takes less time than drawing its batch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class _Block:
             self._sent = torch.cuda.current_stream().record_event()
 
     def ready(self) -> Batch:
-        """Wait for it."""
+        """Wait for the block."""
         for future in self._futures:
             future.result()
         assert self._whole is not None
@@ -97,7 +97,7 @@ class _Block:
         return self._whole
 
     def cancel(self) -> None:
-        """Nobody wants it any more; what is being drawn is drawn to its end."""
+        """Give up the block, which is no longer wanted; draws that have begun are finished."""
         for future in self._futures:
             future.cancel()
 

@@ -1,4 +1,4 @@
-"""Which runs of a pack still train, kept where they train, so that a step asks nothing of the host."""
+"""The mask of the runs that still train, kept on their device, so that a step need not wait for the host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Alive:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What a step changes."""
+        """The tensors that a step changes."""
         return [self.moving, self.ended, self.step]
 
     def add(self, losses: Tensor, norms: Tensor) -> None:
@@ -46,11 +46,11 @@ class Alive:
         values.copy_(torch.where(self.moving.unsqueeze(1), values, before))
 
     def stop(self, replica: int) -> None:
-        """A run moves no more."""
+        """Stop a run: its weights stay as they are."""
         self.moving[replica] = False
 
 
 def told(ended: Sequence[int], known: Container[int]) -> dict[int, tuple[int, str]]:
-    """Of the runs that have ended and are not known yet: the step, and whether "loss" or "gradient" was not finite."""
+    """The step of each run that has ended and is not known yet, and "loss" or "gradient", what was not finite."""
     new = {replica: step for replica, step in enumerate(ended) if step and replica not in known}
     return {replica: (abs(step), "loss" if step > 0 else "gradient") for replica, step in new.items()}

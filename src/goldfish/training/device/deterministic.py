@@ -1,4 +1,4 @@
-"""The same bits again on a GPU, or the reason why not."""
+"""Deterministic computation on a GPU, and the names of operations that do not offer it."""
 
 from __future__ import annotations
 

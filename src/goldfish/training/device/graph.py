@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: the host starts all its kernels at once, not one by one."""
+"""A training step as one CUDA graph: the host starts all its kernels at once and not one by one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class GraphedStep:
         return self._loss.clone()
 
     def _first(self, batch: Sequence[Tensor]) -> Tensor:
-        """The step both ways from one state; afterwards the state is that of one step, whatever was found."""
+        """The step both ways from one state; afterwards the state is that of one step in any case."""
         before = _copies(self._state())
         loss = self._step(*batch).detach().clone()
         after = _copies(self._state())

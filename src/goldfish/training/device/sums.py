@@ -1,4 +1,4 @@
-"""Sums for each run of a pack on a GPU: all runs at once, and in an order that does not depend on their number."""
+"""Sums for each run of a pack: all runs at once, and in an order that does not depend on how many there are."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Checkpoint files of packs: which there are, which is gone on from, and which are kept.
+"""Checkpoint files of packs: how they are written, which one training resumes from, and which are kept.
 
-A pack keeps its last two. The header of its container says which runs they are of, and how far these have come.
+A pack keeps its last two. The header of its container names its runs and says how far they have come.
 """
 
 from __future__ import annotations

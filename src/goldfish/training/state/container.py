@@ -1,4 +1,4 @@
-"""The container that everything kept of a run is written in: a header and tensors, whole or not at all, and checked.
+"""The container that a run's data are written in: a header and tensors, written whole or not at all, and checked.
 
 A container is three parts: a line with the magic words, which end with its kind, and the sha256 of the next line; that
 line, the header, as JSON, NaN and infinity as Python writes them; and the tensors as torch.save writes them, whose
@@ -62,7 +62,7 @@ def save(tensors: Mapping[str, Any]) -> bytes:
 
 
 def load(data: bytes) -> dict[str, Any]:
-    """What `save` was given, on the CPU. Raises what torch makes of a file that somebody has forged."""
+    """Return what `save` was given, on the CPU. Raises torch's exceptions for a file that somebody has forged."""
     import torch
 
     tensors: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
