@@ -58,7 +58,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _reason(error: click.UsageError) -> str:
-    """What is wrong, beginning with the option that it is about where there is one."""
+    """The reason of click's error, beginning with the option that it is about where there is one."""
     import click
 
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:

@@ -31,7 +31,7 @@ from goldfish.sweep import launch
 
 @dataclass
 class Context(HydraContext):
-    """What Hydra hands to the sweeper and the launcher, with the composer that has read the command line."""
+    """The context that Hydra hands to sweeper and launcher, with the composer that has read the command line."""
 
     composer: Composer
 

@@ -125,7 +125,7 @@ class Composer:
         return overrides.single(override, self.options)
 
     def master(self, choices: Sequence[Setting] = ()) -> DictConfig:
-        """What Hydra composes of some choices, its own part included. Raises ConfigError."""
+        """The configuration that Hydra composes of some choices, its own part included. Raises ConfigError."""
         key = tuple(str(choice) for choice in choices)
         if key not in self._masters:
             self._masters[key] = self._compose(key)
@@ -195,7 +195,7 @@ def _plain(composed: DictConfig) -> Values:
 
 
 def one_line(error: BaseException) -> str:
-    """What Hydra or OmegaConf complains about, without the lines that describe the object."""
+    """The complaint of Hydra or OmegaConf, without the lines that describe the object."""
     told = str(error).strip() or str(error.__cause__ or "").strip() or type(error).__name__
     override = told.partition("Error merging override ")[2]
     return f"{override}: {str(error.__cause__).splitlines()[0]}" if override else told.splitlines()[0]

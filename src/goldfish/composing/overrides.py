@@ -45,7 +45,7 @@ def parse(line: str) -> Override:
 
 
 def _reason(error: HydraException) -> str:
-    """What the grammar found wrong, without Hydra's frame around it."""
+    """The complaint of Hydra's grammar, without the frame that Hydra puts around it."""
     frame = ("Error parsing override", "Lexer", "^", "See http")
     lines = [part.strip() for part in str(error).splitlines()]
     told = [part for part in lines if part and not part.startswith(frame)]

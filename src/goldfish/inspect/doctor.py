@@ -252,7 +252,7 @@ def _leftovers(store: Store) -> Line:
 
 
 def _temporary(store: Store) -> Iterator[Path]:
-    """Whatever of ours is there for a moment only, and whatever a killed process left without a record."""
+    """Our short-lived files, and those that a killed process left without a record."""
     if store.path is not None:
         yield from store.path.parent.glob(f"{store.path.stem}.*.tmp")
         yield from _unrecorded(store)

@@ -166,7 +166,7 @@ def _running(claims: Iterable[Claim], *, named: bool = False) -> list[str]:
 
 
 def _advice(command: str, runs: Sequence[Run]) -> list[str]:
-    """What the command would do now."""
+    """A line on what the command would do now."""
     counts = Counter(state.word for _, state in runs)
     todo = [word for word in ("interrupted", "failed", "missing") if counts[word]]
     lines = []

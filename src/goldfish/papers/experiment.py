@@ -56,7 +56,7 @@ Keys = dict[str, Any]
 
 @dataclass(frozen=True)
 class Select:
-    """What trials choose: the best of the candidates by a validation metric, once for each value of the keys `per`.
+    """The rule by which trials select: the best candidate by a validation metric, once for each value of the keys `per`.
 
     `trials` holds, by grid, what trials have otherwise than reported runs. An empty `per` means each point.
     """
@@ -80,7 +80,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What experiment.yaml says.
+    """The content of experiment.yaml.
 
     `solved` is its own criterion, metric → condition; empty where the task's stands.
     """

@@ -67,7 +67,7 @@ def _chapter(pdf: FPDF, name: str, folder: Path, place: Path) -> None:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """What stands between the commands and the results, without Markdown's signs."""
+    """The README's text between the commands and the results, without Markdown's signs."""
     body = text.partition("## Results")[0].partition("\n")[2]
     blocks = [" ".join(block.split()) for block in body.split("\n\n") if not block.strip("\n").startswith("    ")]
     plain = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", block).replace("**", "").replace("`", "") for block in blocks]

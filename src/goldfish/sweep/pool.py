@@ -302,7 +302,7 @@ class _Worker:
             self.dead = True
 
     def messages(self) -> Iterator[tuple[str, Any]]:
-        """What it has sent so far; sets `dead` where the pipe has ended or the process has."""
+        """The messages that it has sent so far; sets `dead` where the pipe has ended or the process has."""
         ended = not self.process.is_alive()  # asked first: what it sent before its end is still read
         try:
             while self.connection.poll():

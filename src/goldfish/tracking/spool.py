@@ -22,7 +22,7 @@ _SUFFIX, DAMAGED = ".outcome", ".damaged"
 
 @dataclass(frozen=True)
 class About:
-    """What is recorded with an outcome."""
+    """The data that are recorded with an outcome."""
 
     experiment_name: str
     fingerprint: str
@@ -33,7 +33,7 @@ class About:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the run in the store."""
+        """The experiment and fingerprint that identify the run in the store."""
         return self.experiment_name, self.fingerprint
 
 

@@ -137,7 +137,7 @@ def version(path: Path) -> str:
 
 
 def damage(path: Path) -> list[str]:
-    """What SQLite finds wrong with the file, three things at most."""
+    """The faults that SQLite finds in the file, three at most."""
     return [str(row[0]) for row in _query(path, "PRAGMA integrity_check(3)") if row[0] != "ok"]
 
 
