@@ -56,7 +56,7 @@ Keys = dict[str, Any]
 
 @dataclass(frozen=True)
 class Select:
-    """The rule by which trials select: the best candidate by a validation metric, once for each value of the keys `per`.
+    """The rule by which trials select: the best candidate by a validation metric, for each value of the keys `per`.
 
     `trials` holds, by grid, what trials have otherwise than reported runs. An empty `per` means each point.
     """
