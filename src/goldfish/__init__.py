@@ -16,20 +16,24 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may g
 
 if TYPE_CHECKING:
     from goldfish.config.config import resolve as resolve
+    from goldfish.instrument.callback import GradientFlow as GradientFlow
+    from goldfish.instrument.watch import watch as watch
     from goldfish.probes.gradient_flow import gradient_flow as gradient_flow
     from goldfish.recurrent import Recurrent as Recurrent
     from goldfish.training.train import train as train
     from goldfish.training.trained import trained as trained
 
 __version__ = "0.1.0"
-__all__ = ["Recurrent", "gradient_flow", "resolve", "train", "trained"]
+__all__ = ["GradientFlow", "Recurrent", "gradient_flow", "resolve", "train", "trained", "watch"]
 
 _HOMES = {
+    "GradientFlow": "goldfish.instrument.callback",
     "Recurrent": "goldfish.recurrent",
     "gradient_flow": "goldfish.probes.gradient_flow",
     "resolve": "goldfish.config.config",
     "train": "goldfish.training.train",
     "trained": "goldfish.training.trained",
+    "watch": "goldfish.instrument.watch",
 }
 
 

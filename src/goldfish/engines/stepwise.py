@@ -17,7 +17,7 @@ from goldfish.engines.layers import Gradients, LayerWeights, Recorder, Workspace
 from goldfish.engines.scaled import Back, stack_chain
 
 
-class _Layer(layers.Layer):
+class Layer(layers.Layer):
     """One layer's pass over time."""
 
     def __init__(
@@ -162,4 +162,4 @@ def run(
 ) -> tuple[Tensor, list[State]]:
     """Run every layer over all steps; arguments and results as `eager.run`, and the pool that lends the buffers."""
     operands.check(cell, inputs, weights, initial)
-    return layers.run(_Layer, cell, inputs, weights, initial, recorder, pool)
+    return layers.run(Layer, cell, inputs, weights, initial, recorder, pool)

@@ -45,7 +45,7 @@ def _start(function: Any, given: _Description, thread_count: int) -> None:
     threads.run(function.address, numbers, thread_count)
 
 
-class _Layer(layers.Layer):
+class Layer(layers.Layer):
     """One layer's two passes over time."""
 
     materialises = False
@@ -225,4 +225,4 @@ def run(
     bits, a third more work, memory for T·B·H numbers instead of six times as many. By default from 10,000 steps on.
     """
     again = inputs.shape[1] >= RECOMPUTE_FROM if recompute is None else recompute
-    return layers.run(partial(_Layer, recompute=again), cell, inputs, weights, initial, recorder, pool)
+    return layers.run(partial(Layer, recompute=again), cell, inputs, weights, initial, recorder, pool)

@@ -16,7 +16,7 @@ from goldfish.engines.cuda import gemm, launch, plan, tiles
 from goldfish.engines.layers import Gradients, LayerWeights, Recorder, Workspace
 
 
-class _Layer(layers.Layer):
+class Layer(layers.Layer):
     """One layer's two passes over time. Where it is `timed`, `seconds` is what its kernels took."""
 
     def __init__(
@@ -150,7 +150,7 @@ def _fastest(cell: HandDerivedCell, weight: LayerWeights, initial: State, inputs
     initial = tuple(torch.zeros_like(state) for state in initial)
 
     def seconds(rows: int) -> float:
-        layer = _Layer(cell, weight, initial, x, Workspace({}), keep=True, rows=rows, timed=True)
+        layer = Layer(cell, weight, initial, x, Workspace({}), keep=True, rows=rows, timed=True)
         outputs, finals = layer.forward(x)
         layer.backward(outputs, None, finals, to_inputs=False, below=False)
         return layer.seconds
@@ -184,4 +184,4 @@ def run(
     operands.check(cell, inputs, weights, initial)
     if inputs.shape[2] == 0:  # no kernel starts without a block
         return stepwise.run(cell, inputs, weights, initial, recorder, pool)
-    return layers.run(partial(_Layer, rows=rows), cell, inputs, weights, initial, recorder, pool)
+    return layers.run(partial(Layer, rows=rows), cell, inputs, weights, initial, recorder, pool)

@@ -1,0 +1,1 @@
+"""The instrument: the exact gradient that reaches every step of anybody's torch model."""
