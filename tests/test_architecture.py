@@ -24,6 +24,7 @@ LAYERS = [
     {"data"},
     {"tasks"},
     {"models", "probes", "theory"},
+    {"instrument"},
     {"training"},
     {"figures"},
     {"tracking"},

@@ -186,3 +186,15 @@ def test_a_page_adds_an_experiment_that_is_reproduced(tmp_path: Path) -> None:
     rows = list(csv.DictReader((out / "runs.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 16
     assert {(row["outcome"], float(row["time_to_solve"])) for row in rows} == {("solved", 4.0)}
+
+
+@pytest.mark.filterwarnings("ignore:.*tensorboardX.*")
+def test_the_page_on_watching_runs() -> None:
+    code = re.findall(
+        r"^```python\n(.*?)^```$", (DOCS / "watch.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    found: dict[str, Any] = {}
+    exec(compile("\n".join(code), "watch.md", "exec"), found)
+    assert found["norms"].shape == (4, 16, 200)
+    assert len(found["table"]) == 4 * 16 * 200 * 3
+    assert [(row["layer"], row["direction"]) for row in found["rows"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]

@@ -30,7 +30,8 @@ class Sequences(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def train_dataloader(self):
-        return torch.utils.data.DataLoader(torch.randn(20, 9, 2, generator=torch.Generator().manual_seed(0)), 4)
+        sequences = torch.randn(20, 9, 2, generator=torch.Generator().manual_seed(0))
+        return torch.utils.data.DataLoader([*sequences], 4)  # type: ignore[arg-type]
 
 
 def trainer(tmp_path, callback):

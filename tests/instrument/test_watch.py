@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +44,9 @@ def step(module: nn.RNNBase, weights: list[Tensor], x: Tensor, state: tuple[Tens
 
 def reference(module, x, start):
     """One sequence (T, D), no dropout: outputs (T, DH), final states (L·D, H), and every state."""
-    states, kept, finals = 2 if isinstance(module, nn.LSTM) else 1, [], []
+    states = 2 if isinstance(module, nn.LSTM) else 1
+    kept: list[Any] = []
+    finals: list[Any] = []
     for layer in range(module.num_layers):
         outputs = []
         for suffix in ("", "_reverse")[: 1 + module.bidirectional]:
@@ -68,7 +71,7 @@ def reference(module, x, start):
 
 def exact_norms(path):
     """Norms (T,) of one layer and direction after a backward pass."""
-    found = {}
+    found: dict[str, list[Tensor]] = {}
     for t in range(len(path)):
         h, *rest = path[t]
         squares = {"h": h.grad.square().sum(), "state": h.grad.square().sum()}
@@ -169,8 +172,10 @@ def test_dropout_between_layers_is_the_same_draw(engine, kind, packed, dtype):
     tolerance = 1e-12 if dtype is torch.float64 else 3e-6
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     for name, parameter in module.named_parameters():
-        scale = float(twin.get_parameter(name).grad.abs().max())
-        torch.testing.assert_close(parameter.grad, twin.get_parameter(name).grad, rtol=0, atol=2 * tolerance * scale)
+        gradient = twin.get_parameter(name).grad
+        assert gradient is not None
+        atol = 2 * tolerance * float(gradient.abs().max())
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
@@ -256,11 +261,11 @@ def test_what_has_been_seen_as_table_summary_and_figure():
     assert [row["module"] for row in flow.summary()] == ["encoder.gru", "encoder.lstm"]
     assert all(row["decay_rate"] < 0 <= row["horizon"] for row in flow.summary())
     lines = flow.plot().axes[0].get_lines()
-    assert [len(line.get_ydata()) for line in lines] == [6, 6]
+    assert [np.size(line.get_ydata()) for line in lines] == [6, 6]
 
 
 class Dropped(nn.LSTM):
-    def forward(self, x):
+    def forward(self, x):  # type: ignore[override]
         return super().forward(nn.functional.dropout(x))
 
 
