@@ -2,4 +2,5 @@
 
 SECTIONS = (
     "single", "instrumented", "packing", "sweep", "exactness", "growth", "first_use", "compiled", "harness", "floor",
+    "watch",
 )  # fmt: skip

@@ -70,6 +70,12 @@ def test_sections_around_it(name: str, last: int) -> None:
     assert all(item.value is not None and item.value > 0 for item in rows), rows
 
 
+def test_a_watched_step_beside_an_unwatched_one(bench: Bench) -> None:
+    rows = run.section("watch").jobs(bench)[1].run()
+    assert [item.peer for item in rows] == ["goldfish.watch", "loop over nn.*Cell, retain_grad"]
+    assert all(item.ratio is not None and item.ratio > 0 and item.value for item in rows)
+
+
 def test_exactness_of_every_engine(bench: Bench) -> None:
     rows = exactness._measure(bench, Shape("lstm", 6, 2, 30), torch.float32)
     worst = [item for item in rows if "worst" in item.case and item.ran]
