@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from goldfish.engines import subnormals
+from goldfish.errors import nearest
 from goldfish.instrument import stack
 from goldfish.instrument.flow import Flow, Measured
+from goldfish.instrument.steps import Forward
 
 _KINDS = (nn.RNN, nn.LSTM, nn.GRU)
 _WATCHES: WeakKeyDictionary[nn.Module, list[watch]] = WeakKeyDictionary()  # who looks at a module now
@@ -31,8 +33,12 @@ class watch:  # noqa: N801  it is called as a function is
     layers, both directions, dropout between layers, packed and unbatched sequences. Afterwards nothing is left behind.
     The same module may be called several times, and there may be several backward passes.
 
+    nn.RNNCell, nn.LSTMCell and nn.GRUCell in a loop are measured too, and so is any module named in `steps` that is
+    called as module(x, state) and returns the next state, a tensor or a tuple of them.
+
     Args:
         model: any module; the recurrent modules are found by type, at any depth.
+        steps: names of further modules that take one step each, as model.named_modules() has them.
 
     Raises:
         ValueError: where there is nothing to measure; for proj_size, for a class of one's own that overrides
@@ -40,8 +46,8 @@ class watch:  # noqa: N801  it is called as a function is
         RuntimeError: at the end, when no backward pass has reached any of the modules.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.modules = dict(_recurrent(model))
+    def __init__(self, model: nn.Module, *, steps: Collection[str] = ()) -> None:
+        self.modules = dict(_recurrent(model, steps))
         self.flow = Flow(list(self.modules))
 
     def __enter__(self) -> Flow:
@@ -49,7 +55,7 @@ class watch:  # noqa: N801  it is called as a function is
         for module in self.modules.values():
             watches = _WATCHES.setdefault(module, [])
             if not watches:
-                module.forward = _Forward(module)
+                module.forward = _forward(module)
             watches.append(self)
         return self.flow
 
@@ -69,10 +75,32 @@ class watch:  # noqa: N801  it is called as a function is
         return lambda measured: self.flow.add(name, measured)
 
 
-def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.RNNBase]]:
+def _forward(module: nn.Module) -> Callable[..., Any]:
+    """A module's forward while it is watched."""
+    if isinstance(module, _KINDS):
+        return _Forward(module)
+    return Forward(module, lambda: _all(module))
+
+
+def _all(module: nn.Module) -> Callable[[Measured], None]:
+    """What takes a measurement for everybody who looks at a module now."""
+    recorders = [own.recorder(module) for own in _WATCHES[module]]
+
+    def record(measured: Measured) -> None:
+        for recorder in recorders:
+            recorder(measured)
+
+    return record
+
+
+def _recurrent(model: nn.Module, steps: Collection[str]) -> Iterator[tuple[str, nn.Module]]:
     """The modules that can be measured, by name. Raises ValueError as `watch`."""
     refused = {"OptimizedModule": "torch.compile", "DataParallel": "DataParallel", "ScriptModule": "torch.jit"}
     seen = False
+    names = {name for name, _ in model.named_modules()}
+    for name in steps:
+        if name not in names:
+            raise ValueError(f"steps={name}: the model has no such module; {nearest(name, names)}")
     for name, module in model.named_modules():
         told = f"'{name}'" if name else "the model"
         for kind in type(module).__mro__:
@@ -82,6 +110,9 @@ def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.RNNBase]]:
                 )
         if getattr(module, "_compiled_call_impl", None) is not None:
             raise ValueError(f"{told} is compiled in place: watch the model as it was before its compile()")
+        if name in steps or isinstance(module, nn.RNNCellBase):
+            seen = True
+            yield name, module
         if not isinstance(module, _KINDS):
             continue
         if type(module).forward not in (nn.RNN.forward, nn.LSTM.forward, nn.GRU.forward):
@@ -91,7 +122,7 @@ def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.RNNBase]]:
         seen = True
         yield name, module
     if not seen:
-        raise ValueError("the model has no torch.nn.RNN, LSTM or GRU to watch")
+        raise ValueError("the model has no torch.nn.RNN, LSTM or GRU to watch, nor one of their cells")
 
 
 class _Forward:
@@ -113,13 +144,11 @@ class _Forward:
 
     def _run(self, x: Tensor, start: list[Tensor], restore: _Restore) -> tuple[Tensor, list[Tensor]]:
         module, cell = self.module, stack.cell_of(self.module)
-        recorders = [own.recorder(module) for own in _WATCHES[module]]
+        recorder = _all(module)
         directions = 2 if module.bidirectional else 1
 
         def record(norms: stack.Norms) -> None:
-            measured = Measured(*restore.in_order(norms), directions)
-            for recorder in recorders:
-                recorder(measured)
+            recorder(Measured(*restore.in_order(norms), directions))
 
         call = stack.Call(cell, stack.maker(cell, x), directions, restore.lengths, _masks(module, x, restore), record)
         outputs, *finals = stack.run(call, x, [*start, *stack.weights_of(module)])
