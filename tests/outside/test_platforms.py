@@ -42,7 +42,7 @@ def test_kernels_become_instructions_of_arm(triple: str, forward: str) -> None:
 def forward() -> str:
     """LLVM's code of a kernel; what was compiled before and kept has none."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(passes, "kept", lambda: nullcontext(False))
+        patched.setattr(passes.kernel_cache, "kept", lambda: nullcontext(False))
         return str(passes.forward.__wrapped__("rnn", "float32").inspect_llvm())
 
 
@@ -117,7 +117,8 @@ def test_apples_gpu_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 WINDOWS = """
 import os, signal, sys
-import filelock, matplotlib.pyplot, numba, pandas, psutil, scipy.stats, threadpoolctl, torch  # as they are here
+import click, filelock, matplotlib.pyplot, numba, pandas, psutil, rich.console, scipy.stats, torch  # as they are here
+import threadpoolctl
 
 for name in ("register_at_fork", "fork", "forkpty", "getuid", "killpg", "sched_getaffinity", "sysconf"):
     delattr(os, name)

@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYTHONS = [version for version in ("3.11", "3.12", "3.13") if version != f"{sys.version_info[0]}.{sys.version_info[1]}"]
 PACKAGES = (
-    *("hydra-core", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "filelock", "packaging"),
+    *("hydra-core", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "filelock", "packaging", "click"),
+    *("rich", "annotated-types"),
     *("pytest", "pytest-timeout", "hypothesis"),
 )
 TESTS = (
