@@ -287,6 +287,14 @@ def test_what_cannot_be_measured_is_refused_by_name(model, message):
         goldfish.watch(model)
 
 
+def test_a_forward_that_somebody_has_replaced_is_refused():
+    """It would be bypassed, and lost at the end."""
+    module = nn.LSTM(2, 4)
+    module.forward = module.forward  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="the model has had its forward replaced"):
+        goldfish.watch(module)
+
+
 def test_without_a_backward_pass_the_end_says_so():
     model = Reader()
     message = "no backward pass went through a watched module"
